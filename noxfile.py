@@ -1,0 +1,53 @@
+"""What is checked, and against which Rasa: `nox -s lint types demo tests`."""
+
+import os
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "uv"
+# Rasa takes gigabytes, so its environments are kept and brought up to date.
+nox.options.reuse_venv = "yes"
+nox.options.error_on_external_run = True
+nox.options.error_on_missing_interpreters = True
+
+# The installed wheel is what runs, never a source folder of the caller's.
+os.environ.pop("PYTHONPATH", None)
+# From bytecode Rasa starts in a third of the time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# The one place that says which Rasa is tested on which Python.
+PYTHON, RASA = "3.10", "rasa==3.6.21"
+MATRIX = [
+    nox.param(PYTHON, RASA, id="rasa-3.6.21"),
+]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    session.install("--group", "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=PYTHON)
+def types(session: nox.Session) -> None:
+    # Beside Rasa, so that what is taken from it is checked against its own types.
+    session.install(RASA, "--group", "types")
+    session.run("mypy")
+
+
+@nox.session(python=PYTHON)
+def demo(session: nox.Session) -> None:
+    """Shows a conversation that outlives the server it began on."""
+    session.install(RASA, ".", "--group", "servers")
+    # On Ctrl-C the demo stops its server, which Nox's own 0.3 s leave no time for.
+    session.run("python", "tests/demo.py", interrupt_timeout=10)
+
+
+@nox.session
+@nox.parametrize("python,rasa", MATRIX)
+def tests(session: nox.Session, rasa: str) -> None:
+    session.install(rasa, ".", "--group", "tests")
+    # `pytest`, not `python -m pytest`, which would put the sources on sys.path.
+    session.run("pytest", *session.posargs, interrupt_timeout=30)

@@ -1,0 +1,68 @@
+"""Tracker stores for Rasa that append instead of rewriting.
+
+Name one of them by its dotted path in ``endpoints.yml``::
+
+    tracker_store:
+      type: rasa_trackers.SQLTrackerStore
+      dialect: postgresql
+      url: postgres
+
+A class is imported when it is first asked for, so that a store needs only its
+own driver, and importing this package needs none.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import TYPE_CHECKING, Any, List
+
+if TYPE_CHECKING:
+    from rasa_trackers.memory import InMemoryTrackerStore
+    from rasa_trackers.sql import SQLTrackerStore
+
+__version__ = "0.1.0"
+
+__all__ = ["InMemoryTrackerStore", "SQLTrackerStore"]
+
+_MODULES = {
+    "InMemoryTrackerStore": "rasa_trackers.memory",
+    "SQLTrackerStore": "rasa_trackers.sql",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module of a store when its name is first used (PEP 562).
+
+    Raises:
+        RasaException: for a misspelt store and for a store whose driver is not
+            installed. Rasa's loader takes an ``ImportError`` or a missing name for
+            "use the InMemoryTrackerStore" (``rasa.core.tracker_store``, 3.6.21),
+            and every conversation would be lost at the next restart.
+        AttributeError: for any other name.
+    """
+    if name in _MODULES:
+        try:
+            return getattr(importlib.import_module(_MODULES[name]), name)
+        except ImportError as error:
+            from rasa.shared.exceptions import RasaException
+
+            raise RasaException(
+                f"rasa_trackers.{name} cannot be loaded: {error}. Install what it "
+                f"needs in the Python environment that runs Rasa."
+            ) from error
+    if name.lower().endswith("store"):
+        from rasa.shared.exceptions import RasaException
+
+        by_lower = {known.lower(): known for known in _MODULES}
+        near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.0)
+        raise RasaException(
+            f"There is no rasa_trackers.{name}. Did you mean "
+            f"'type: rasa_trackers.{by_lower[near[0]]}' in endpoints.yml? "
+            f"Known stores: {', '.join(sorted(_MODULES))}."
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> List[str]:
+    return sorted([*globals(), *_MODULES])

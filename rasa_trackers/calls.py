@@ -1,0 +1,204 @@
+"""Blocking calls to an event log: off the event loop, with deadline and retries.
+
+Rasa answers all users from one event loop. A driver that waits, or 5,000 events
+that are decoded there, stop every conversation (1.9 s a turn with Rasa 3.6.21's own
+Redis store); so both happen in threads, and never longer than a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
+from typing import Callable, Iterator, Optional, Sequence, TypeVar
+
+from rasa_trackers.event_log import EventLog, Failure
+from rasa_trackers.options import redact
+from rasa_trackers.rasa_versions import ConnectionException, RasaException
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds that a thread gets beyond its deadline to report by itself.
+_GRACE = 0.5
+_LONGEST_LOOK = 60.0
+#: Seconds before the first retry; doubled from one to the next.
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 1.0
+
+
+class Deadline:
+    """Until when a call may take; moved on whenever the server has answered.
+
+    Limits how long a server may stay silent, not how long a big read may take.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self.renew()
+
+    def renew(self) -> None:
+        """The server has answered: start anew."""
+        self._end = time.monotonic() + self._timeout
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Work that waits for no server takes as long as it takes."""
+        self._end = math.inf
+        try:
+            yield
+        finally:
+            self.renew()
+
+    def left(self) -> float:
+        """Seconds left; negative when it has passed."""
+        return self._end - time.monotonic()
+
+
+class Calls:
+    """Runs functions that call a log, in a bounded pool of threads of its own.
+
+    A function gets its :class:`Deadline` as the first argument and calls the log
+    through :meth:`patiently`.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        *,
+        timeout: float,
+        workers: int,
+        secrets: Sequence[Optional[str]] = (),
+    ) -> None:
+        """
+        Args:
+            log: The log that the functions call.
+            timeout: Seconds that the server may stay silent.
+            workers: Threads at the most.
+            secrets: Passwords that the driver could put into an error's text.
+        """
+        self._log = log
+        self._timeout = timeout
+        self._secrets = secrets
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="rasa_trackers")
+
+    async def run(self, function: Callable[..., T], *args: object) -> T:
+        """Run ``function(deadline, *args)`` in a thread and await its result.
+
+        Raises:
+            ConnectionException: when the deadline has passed; then the function may
+                still be at work, but does not begin anything new.
+        """
+        deadline = Deadline(self._timeout)
+        future = asyncio.wrap_future(self._pool.submit(function, deadline, *args))
+        # For when nobody waits for it any more.
+        future.add_done_callback(_ignore_outcome)
+        while True:
+            await asyncio.wait({future}, timeout=_patience(deadline))
+            if future.done():
+                return future.result()
+            if deadline.left() < 0:
+                self._log.interrupt()
+                raise self._silent()
+
+    def run_blocking(
+        self, function: Callable[..., T], *args: object, timeout: float
+    ) -> T:
+        """As :meth:`run`, for a constructor, with a deadline of its own in seconds."""
+        deadline = Deadline(timeout)
+        future = self._pool.submit(function, deadline, *args)
+        while True:
+            try:
+                return future.result(timeout=_patience(deadline))
+            except FutureTimeoutError:
+                if future.done():  # the function's own error: it is a TimeoutError too
+                    raise
+                if deadline.left() < 0:
+                    self._log.interrupt()
+                    raise self._silent() from None
+
+    def in_background(self, function: Callable[..., object]) -> None:
+        """Run ``function(deadline)`` some time; failures are only logged."""
+
+        def report(future: Future[object]) -> None:
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                logger.warning("%s", error)
+
+        self._pool.submit(function, Deadline(self._timeout)).add_done_callback(report)
+
+    def patiently(self, deadline: Deadline, call: Callable[[], T]) -> T:
+        """``call()``, tried again after passing failures until the deadline.
+
+        Raises:
+            ConnectionException: when the server could not be reached in time, or
+                refused the connection.
+            RasaException: when the server refused what was asked of it.
+        """
+        pause = _FIRST_PAUSE
+        retried = False
+        while True:
+            if deadline.left() <= 0:
+                raise self._silent()
+            try:
+                result = call()
+            except Exception as error:
+                failure = self._log.classify(error)
+                if failure is None:
+                    raise
+                if not failure.transient or deadline.left() <= pause:
+                    raise self._translated(error, failure) from self._cause(error)
+                if not retried:
+                    logger.warning(
+                        "%s: %s. Trying again.", self._log.name, self._text(error)
+                    )
+                retried = True
+                # At random, so that writers that got in each other's way part.
+                time.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                if retried:
+                    logger.info("%s: works again.", self._log.name)
+                deadline.renew()
+                return result
+
+    def close(self) -> None:
+        """Let the threads end when they are done."""
+        self._pool.shutdown(wait=False)
+
+    def _silent(self) -> RasaException:
+        return ConnectionException(
+            f"{self._log.name} did not answer within {self._timeout:g} seconds. Check "
+            f"that the server runs and can be reached; the option 'timeout' of the "
+            f"tracker store sets how long to wait."
+        )
+
+    def _translated(self, error: Exception, failure: Failure) -> RasaException:
+        kind = ConnectionException if failure.transient else RasaException
+        remedy = failure.remedy or "Check the server's log."
+        return kind(f"{self._log.name}: {self._text(error)}. {remedy}")
+
+    def _text(self, error: Exception) -> str:
+        driver_error = getattr(error, "orig", None) or error
+        text = " ".join(str(driver_error).split()) or type(driver_error).__name__
+        return redact(text, self._secrets).rstrip(".")
+
+    def _cause(self, error: Exception) -> Optional[Exception]:
+        # A traceback prints the cause's text: only when no password stands in it.
+        return error if redact(str(error), self._secrets) == str(error) else None
+
+
+def _patience(deadline: Deadline) -> float:
+    """Seconds until the next look at the deadline, which may have moved by then."""
+    return min(max(deadline.left(), 0) + _GRACE, _LONGEST_LOOK)
+
+
+def _ignore_outcome(future: asyncio.Future[object]) -> None:
+    if not future.cancelled():
+        future.exception()

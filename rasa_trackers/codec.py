@@ -1,0 +1,99 @@
+"""Events to stored text and back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, Optional, Type
+
+from rasa_trackers.event_log import Entry
+from rasa_trackers.rasa_versions import Event, RasaException, event_classes
+
+
+class UndecodableEvent(Exception):
+    """Stored text that the running Rasa cannot turn into an event; says why."""
+
+
+def encode(event: Event) -> Entry:
+    """The text of an event, with what is stored beside it for queries.
+
+    Raises:
+        RasaException: when the event holds something that JSON cannot express.
+    """
+    as_dict = event.as_dict()
+    try:
+        # ASCII, so that a lone surrogate or a NUL in a message reaches a database
+        # that cannot store either as the escape that it is in JSON.
+        data = json.dumps(as_dict)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RasaException(
+            f"An event of type '{event.type_name}' cannot be stored, because it holds "
+            f"a value that is not JSON: {error}. Let the custom action, channel or "
+            f"NLU component that made it use strings, numbers, booleans, lists and "
+            f"dictionaries only."
+        ) from error
+    return Entry(
+        data=data,
+        type_name=event.type_name,
+        timestamp=as_dict.get("timestamp"),
+        intent_name=_intent_name(as_dict),
+        action_name=_text(as_dict.get("name")),
+    )
+
+
+def _intent_name(as_dict: Dict[str, Any]) -> Optional[str]:
+    parse_data = as_dict.get("parse_data")
+    intent = parse_data.get("intent") if isinstance(parse_data, dict) else None
+    return _text(intent.get("name")) if isinstance(intent, dict) else None
+
+
+def _text(value: Any) -> Optional[str]:
+    return value if isinstance(value, str) else None
+
+
+class EventDecoder:
+    """Decodes events with each type looked up once.
+
+    ``rasa.shared.core.events.deserialise_events`` searches all subclasses for every
+    event: 30 µs of the 32 µs that it takes (Rasa 3.6.21).
+    """
+
+    def __init__(self) -> None:
+        self._classes: Dict[str, Type[Event]] = {}
+
+    def decode(self, data: str) -> Optional[Event]:
+        """The event of a stored text; ``None`` for one that Rasa itself drops.
+
+        Raises:
+            UndecodableEvent: for text that is damaged and for an event type that is
+                not loaded.
+        """
+        try:
+            parameters = json.loads(data)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UndecodableEvent(f"it is not JSON ({error})") from error
+        if not isinstance(parameters, dict) or "event" not in parameters:
+            raise UndecodableEvent("it is not a Rasa event")
+        type_name = parameters["event"]
+        event_class = self._class_of(type_name)
+        if event_class is None:
+            if type_name == "topic":  # of Rasa 0.x; Rasa drops these without a word
+                return None
+            raise UndecodableEvent(
+                f"the running Rasa has no event type '{type_name}'"
+            )
+        try:
+            return event_class._from_parameters(parameters)
+        except Exception as error:
+            # Any error at all: the text comes from a database that others write to.
+            raise UndecodableEvent(
+                f"Rasa cannot make a '{type_name}' event of it "
+                f"({type(error).__name__}: {error})"
+            ) from error
+
+    def _class_of(self, type_name: Any) -> Optional[Type[Event]]:
+        if not isinstance(type_name, str):
+            return None
+        if type_name not in self._classes:
+            # A custom event type can be imported at any time.
+            self._classes = event_classes()
+        return self._classes.get(type_name)

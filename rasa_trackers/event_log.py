@@ -1,0 +1,196 @@
+"""The contract between Rasa's side and a database: one event log a conversation.
+
+A conversation is an append-only log of events, named by its sender id. Everything
+that is Rasa's (which events are new, where a session starts, brokers, retries) is
+written once, in :mod:`rasa_trackers.tracker_store`; a backend keeps logs and knows
+nothing of Rasa but the text of an event.
+
+A backend is written from this module alone. Its methods are called from several
+threads at once, never from the event loop, and may block, but not for longer than
+the ``timeout`` that the store was configured with.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Iterable, List, NamedTuple, Optional, Sequence
+
+#: The position before a log's first event.
+START = 0
+
+
+class Entry(NamedTuple):
+    """One event on its way into a log."""
+
+    #: The event as JSON text (ASCII); what a read gives back, byte for byte.
+    data: str
+    #: ``Event.type_name``: "user", "bot", "action", ...
+    type_name: str
+    #: Seconds since the epoch, from the event; not used for ordering, ever.
+    timestamp: Optional[float]
+    #: The intent of a user message, else ``None``.
+    intent_name: Optional[str]
+    #: The event's ``name``: of an action, a slot, a form; else ``None``.
+    action_name: Optional[str]
+
+
+class Stored(NamedTuple):
+    """One event in a log."""
+
+    #: Grows along a log. What it counts is the backend's own business, gaps are
+    #: fine; greater than ``START``.
+    position: int
+    data: str
+
+
+class Page(NamedTuple):
+    """A run of consecutive events of a log, oldest first."""
+
+    events: List[Stored]
+    #: Whether the run begins with the log's first event.
+    complete: bool
+
+
+class Failure(NamedTuple):
+    """What an error of the driver means."""
+
+    #: ``True``: it may work when tried again, and it is not known whether the
+    #: statement was carried out. ``False``: it was refused, nothing was written,
+    #: and trying again would change nothing.
+    transient: bool
+    #: What the operator can do about it: a sentence, or "".
+    remedy: str = ""
+
+
+class EventLog(ABC):
+    """Event logs of all conversations in one database.
+
+    **Order.** A log's order is the order of the appends, and within one append the
+    order of its entries. Clocks play no part in it.
+
+    **Atomicity.** ``append``, ``replace`` and ``delete`` take effect as a whole or
+    not at all, also when the process or the server dies midway, and next to any
+    number of other writers in other processes. A read never sees half an append.
+
+    **Durability.** When ``append`` has returned, the entries survive a crash of the
+    server, as far as the server is set up for it.
+
+    **Missing ids.** An unknown sender id is an empty log; it is never an error.
+
+    **Errors.** Methods let the driver's errors through. ``classify`` says of each
+    what it means, so that retrying and reporting are written once.
+
+    **Expiry.** With ``record_exp`` (seconds) every append renews the expiry of the
+    whole conversation, by the server's clock. An expired conversation is an empty
+    log, also where its events are not erased yet.
+    """
+
+    #: How messages name the place: server and database, never a password.
+    name: str
+
+    #: Characters that a sender id may have, or ``None`` for any number.
+    max_sender_id: Optional[int] = None
+
+    @abstractmethod
+    def open(self) -> None:
+        """Reach the server and create what is missing (tables, indexes).
+
+        Several processes may do this at once. Called once before any other method,
+        and again while it fails with a transient error.
+        """
+
+    @abstractmethod
+    def append(
+        self, sender_id: str, entries: Sequence[Entry], after: int
+    ) -> Optional[int]:
+        """Append ``entries``, if nothing was appended since ``after``.
+
+        The check and the write are one atomic step in the server. That makes a
+        repeated or delayed append harmless: once any append has moved the log past
+        ``after``, every other one that names ``after`` writes nothing.
+
+        Args:
+            sender_id: The conversation.
+            entries: What to append, in order; at least one.
+            after: The position of the log's last event as far as the caller knows;
+                ``START`` for an empty log.
+
+        Returns:
+            The position of the last entry written, or ``None`` when the log holds
+            events after ``after``; then nothing was written.
+        """
+
+    @abstractmethod
+    def read_back(
+        self, sender_id: str, limit: Optional[int] = None, before: Optional[int] = None
+    ) -> Page:
+        """Read the newest events of a log that are older than ``before``.
+
+        Args:
+            sender_id: The conversation.
+            limit: About how many events to read at least, if there are as many;
+                ``None`` for all. The cost must depend on it alone and not on the
+                length of the log.
+            before: Read only events with a lower position; ``None`` to begin with
+                the log's newest event.
+        """
+
+    @abstractmethod
+    def sender_ids(self) -> Iterable[str]:
+        """The sender ids of all conversations that hold an event, each once."""
+
+    @abstractmethod
+    def delete(self, sender_id: str) -> bool:
+        """Erase a conversation and all that is kept about it.
+
+        Returns:
+            Whether there was anything to erase.
+        """
+
+    @abstractmethod
+    def replace(
+        self, sender_id: str, entries: Sequence[Entry], after: int
+    ) -> Optional[int]:
+        """Put ``entries`` in the place of a whole log; its order starts anew.
+
+        For erasure and anonymisation. Nothing that another writer has appended
+        since ``after`` is lost: then nothing is written.
+
+        Args:
+            sender_id: The conversation.
+            entries: The new content, in order; none erases the conversation.
+            after: The position of the last event that the caller has read.
+
+        Returns:
+            The position of the last entry (``START`` when there is none), or
+            ``None`` when the log holds events after ``after``.
+        """
+
+    @abstractmethod
+    def classify(self, error: Exception) -> Optional[Failure]:
+        """What an error means that one of these methods raised.
+
+        Returns:
+            ``None`` for an error that is not the driver's: a bug of ours.
+        """
+
+    def purge_expired(self) -> int:
+        """Erase expired conversations, a bounded number a call.
+
+        Only for databases that do not erase by themselves.
+
+        Returns:
+            How many conversations were erased.
+        """
+        return 0
+
+    def interrupt(self) -> None:
+        """Make calls that wait for a silent server fail, as far as possible.
+
+        Called from another thread when a deadline has passed, so that the waiting
+        thread comes free.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up connections. The log is not used any more."""

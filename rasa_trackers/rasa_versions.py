@@ -1,0 +1,100 @@
+"""All that differs between the versions of Rasa, and nothing else.
+
+Every other module talks to Rasa through the names defined here or through names
+that all supported versions share.
+
+Supported: Rasa Open Source 3.6 (read and tested: 3.6.21).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Sequence, Type
+
+from rasa.core.tracker_store import TrackerStore
+from rasa.shared.core.constants import ACTION_SESSION_START_NAME
+from rasa.shared.core.domain import Domain
+from rasa.shared.core.events import ActionExecuted, Event, split_events
+from rasa.shared.core.trackers import DialogueStateTracker
+from rasa.shared.exceptions import ConnectionException, RasaException
+from rasa.shared.utils.common import all_subclasses
+
+if TYPE_CHECKING:
+    from rasa.core.brokers.broker import EventBroker
+
+__all__ = [
+    "ConnectionException",
+    "DialogueStateTracker",
+    "Domain",
+    "Event",
+    "RasaException",
+    "SESSION_START_TEXT",
+    "TrackerStore",
+    "broker_messages",
+    "event_classes",
+    "latest_session",
+    "starts_session",
+    "tracker_from_events",
+]
+
+#: Text that the stored JSON of an event which starts a session always holds; events
+#: without it need no decoding to know that they start none.
+SESSION_START_TEXT = ACTION_SESSION_START_NAME
+
+
+def starts_session(event: Event) -> bool:
+    """Whether a session begins at ``event``."""
+    return (
+        isinstance(event, ActionExecuted)
+        and event.action_name == ACTION_SESSION_START_NAME
+    )
+
+
+def latest_session(events: Sequence[Event]) -> List[Event]:
+    """The events of the last session among ``events``.
+
+    It is the cut of ``get_trackers_for_conversation_sessions`` in
+    ``rasa.shared.core.trackers`` (3.6.21), made by the function of Rasa's that makes
+    it there, without building a tracker for every older session.
+    """
+    sessions: List[List[Event]] = split_events(
+        events,
+        ActionExecuted,
+        {"action_name": ACTION_SESSION_START_NAME},
+        include_splitting_event=True,
+    )
+    return sessions[-1] if sessions else []
+
+
+def tracker_from_events(
+    store: TrackerStore, sender_id: str, events: List[Event]
+) -> DialogueStateTracker:
+    """A tracker to which ``events`` were applied, in order."""
+    tracker: DialogueStateTracker = DialogueStateTracker.from_events(
+        sender_id,
+        events,
+        store.domain.slots,
+        max_event_history=store.max_event_history,
+    )
+    return tracker
+
+
+def event_classes() -> Dict[str, Type[Event]]:
+    """Every event type that is loaded now, by its ``type_name``.
+
+    The first class of a name wins, as in ``Event.resolve_by_type`` (3.6.21).
+    """
+    classes: Dict[str, Type[Event]] = {}
+    for event_class in all_subclasses(Event):
+        classes.setdefault(event_class.type_name, event_class)
+    return classes
+
+
+def broker_messages(
+    broker: EventBroker, tracker: DialogueStateTracker, events: Sequence[Event]
+) -> Iterator[Dict[str, Any]]:
+    """What ``broker`` is to be sent for ``events``, one message an event.
+
+    As ``TrackerStore._stream_new_events`` (3.6.21) makes them.
+    """
+    for event in events:
+        yield {"sender_id": tracker.sender_id, **event.as_dict()}

@@ -1,0 +1,284 @@
+"""Event logs in the rows of a table, for any database that SQLAlchemy speaks to."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Optional, Sequence
+
+import sqlalchemy as sa
+import sqlalchemy.exc
+from sqlalchemy.engine import Connection
+
+from rasa_trackers.event_log import START, Entry, EventLog, Failure, Page, Stored
+from rasa_trackers.sql.schema import COLUMN_LENGTH, Tables
+
+#: Expired conversations that one call of ``purge_expired`` erases.
+_PURGE_BATCH = 100
+
+
+class SQLEventLog(EventLog):
+    """Event logs in the table ``events``; a position is a row's id.
+
+    Databases of their own kind override how a transaction keeps other writers of the
+    conversation out, how errors read, and what else they do better.
+    """
+
+    max_sender_id = COLUMN_LENGTH
+
+    def __init__(
+        self,
+        engine: sa.engine.Engine,
+        tables: Tables,
+        *,
+        name: str,
+        record_exp: Optional[float] = None,
+    ) -> None:
+        """
+        Args:
+            engine: Engine of the database, in future mode.
+            tables: The tables to use.
+            name: How messages name the database.
+            record_exp: Seconds after its last append that a conversation expires.
+        """
+        self.name = name
+        self._engine = engine
+        self._record_exp = record_exp
+        self._tables = tables
+        events = self._events = tables.events
+        expiry = self._expiry = tables.expiry
+
+        mine = events.c.sender_id == sa.bindparam("sender_id")
+        if record_exp is not None:
+            expired = (
+                sa.exists()
+                .where(expiry.c.sender_id == sa.bindparam("sender_id"))
+                .where(expiry.c.expires_at <= self._now())
+            )
+            alive = sa.and_(mine, ~expired)
+        else:
+            expired = sa.false()
+            alive = mine
+        newest_first = (
+            sa.select(events.c.id, events.c.data)
+            .where(alive)
+            .order_by(events.c.id.desc())
+            .limit(sa.bindparam("limit"))
+        )
+        self._read_newest = newest_first
+        self._read_before = newest_first.where(events.c.id < sa.bindparam("before"))
+        self._read_all = (
+            sa.select(events.c.id, events.c.data).where(alive).order_by(events.c.id)
+        )
+        self._newest_id = sa.select(sa.func.max(events.c.id)).where(mine)
+        self._delete_events = sa.delete(events).where(mine)
+        self._delete_expired = sa.delete(events).where(sa.and_(mine, expired))
+        self._delete_expiry = sa.delete(expiry).where(
+            expiry.c.sender_id == sa.bindparam("sender_id")
+        )
+
+    # Setting up
+
+    def open(self) -> None:
+        with self._setup() as connection:
+            self._create_tables(connection)
+
+    @contextmanager
+    def _setup(self) -> Iterator[Connection]:
+        """A transaction in which other workers do not create the same tables."""
+        with self._engine.begin() as connection:
+            yield connection
+
+    def _create_tables(self, connection: Connection) -> None:
+        wanted = [self._events]
+        if self._record_exp is not None:
+            wanted.append(self._expiry)
+        self._events.metadata.create_all(connection, tables=wanted)
+
+    # Writing
+
+    @contextmanager
+    def _writing(self, sender_id: str) -> Iterator[Connection]:
+        """A transaction that no other writer of the conversation has beside it."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.select(self._events.c.id)
+                .where(self._events.c.sender_id == sender_id)
+                .order_by(self._events.c.id.desc())
+                .limit(1)
+                .with_for_update()
+            )
+            yield connection
+
+    def append(
+        self, sender_id: str, entries: Sequence[Entry], after: int
+    ) -> Optional[int]:
+        with self._writing(sender_id) as connection:
+            if self._record_exp is not None:
+                connection.execute(self._delete_expired, {"sender_id": sender_id})
+            if self._has_newer(connection, sender_id, after):
+                return None
+            return self._insert(connection, sender_id, entries)
+
+    def replace(
+        self, sender_id: str, entries: Sequence[Entry], after: int
+    ) -> Optional[int]:
+        with self._writing(sender_id) as connection:
+            if self._has_newer(connection, sender_id, after):
+                return None
+            self._erase(connection, sender_id)
+            if not entries:
+                return START
+            return self._insert(connection, sender_id, entries)
+
+    def delete(self, sender_id: str) -> bool:
+        with self._writing(sender_id) as connection:
+            return self._erase(connection, sender_id)
+
+    def _has_newer(self, connection: Connection, sender_id: str, after: int) -> bool:
+        newest = connection.execute(
+            self._newest_id, {"sender_id": sender_id}
+        ).scalar_one()
+        return newest is not None and newest > after
+
+    def _insert(
+        self, connection: Connection, sender_id: str, entries: Sequence[Entry]
+    ) -> int:
+        connection.execute(
+            sa.insert(self._events), [row(sender_id, entry) for entry in entries]
+        )
+        if self._record_exp is not None:
+            connection.execute(self._delete_expiry, {"sender_id": sender_id})
+            connection.execute(
+                sa.insert(self._expiry).values(
+                    sender_id=sender_id, expires_at=self._now() + self._record_exp
+                )
+            )
+        position: int = connection.execute(
+            self._newest_id, {"sender_id": sender_id}
+        ).scalar_one()
+        return position
+
+    def _erase(self, connection: Connection, sender_id: str) -> bool:
+        erased = connection.execute(self._delete_events, {"sender_id": sender_id})
+        if self._record_exp is not None:
+            connection.execute(self._delete_expiry, {"sender_id": sender_id})
+        return bool(erased.rowcount)
+
+    def purge_expired(self) -> int:
+        if self._record_exp is None:
+            return 0
+        overdue = (
+            sa.select(self._expiry.c.sender_id)
+            .where(self._expiry.c.expires_at <= self._now())
+            .limit(_PURGE_BATCH)
+        )
+        with self._engine.connect() as connection:
+            sender_ids = connection.execute(overdue).scalars().all()
+        for sender_id in sender_ids:
+            with self._writing(sender_id) as connection:
+                # Looked at again: a message may have come in since.
+                connection.execute(self._delete_expired, {"sender_id": sender_id})
+                connection.execute(
+                    self._delete_expiry.where(self._expiry.c.expires_at <= self._now()),
+                    {"sender_id": sender_id},
+                )
+        return len(sender_ids)
+
+    # Reading
+
+    def read_back(
+        self, sender_id: str, limit: Optional[int] = None, before: Optional[int] = None
+    ) -> Page:
+        parameters: Dict[str, Any] = {"sender_id": sender_id}
+        if limit is None and before is None:
+            statement = self._read_all
+        elif limit is None:
+            statement = self._read_all.where(self._events.c.id < sa.bindparam("before"))
+            parameters["before"] = before
+        elif before is None:
+            statement = self._read_newest
+            parameters["limit"] = limit
+        else:
+            statement = self._read_before
+            parameters.update(limit=limit, before=before)
+        with self._engine.connect() as connection:
+            rows = connection.execute(statement, parameters).all()
+        stored = [Stored(position, data) for position, data in rows]
+        if limit is not None:
+            stored.reverse()
+        return Page(stored, complete=limit is None or len(stored) < limit)
+
+    def sender_ids(self) -> List[str]:
+        statement = sa.select(self._events.c.sender_id).distinct()
+        if self._record_exp is not None:
+            statement = statement.where(
+                ~sa.exists()
+                .where(self._expiry.c.sender_id == self._events.c.sender_id)
+                .where(self._expiry.c.expires_at <= self._now())
+            )
+        with self._engine.connect() as connection:
+            return list(connection.execute(statement).scalars())
+
+    def _now(self) -> Any:
+        """Seconds since the epoch, as an SQL expression of the database's clock."""
+        return sa.bindparam("now", callable_=time.time, type_=sa.Float, unique=True)
+
+    # Errors and end
+
+    def classify(self, error: Exception) -> Optional[Failure]:
+        if isinstance(error, sqlalchemy.exc.TimeoutError):
+            return Failure(
+                True,
+                "All connections of the pool are in use. Raise POSTGRESQL_POOL_SIZE "
+                "or POSTGRESQL_MAX_OVERFLOW.",
+            )
+        if isinstance(error, sqlalchemy.exc.DBAPIError):
+            if error.connection_invalidated:
+                return Failure(True, "Check that the server runs and can be reached.")
+            return self._classify_driver(error)
+        if isinstance(error, sqlalchemy.exc.SQLAlchemyError):
+            return Failure(False, "Check the tracker_store section of endpoints.yml.")
+        if isinstance(error, OSError):
+            return Failure(True, "Check that the server runs and can be reached.")
+        if isinstance(error, ValueError):
+            # Of a driver that does not take a value: NUL and lone surrogates.
+            return Failure(
+                False,
+                "The database cannot store this text. Let the channel use sender ids "
+                "of printable characters.",
+            )
+        return None
+
+    def _classify_driver(self, error: sqlalchemy.exc.DBAPIError) -> Failure:
+        return Failure(
+            transient=isinstance(
+                error, (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)
+            )
+        )
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def row(sender_id: str, entry: Entry) -> Dict[str, Any]:
+    """The row of an event.
+
+    What stands beside ``data`` is for queries and cut to what a column holds; an
+    event with a long name is stored all the same.
+    """
+    return {
+        "sender_id": sender_id,
+        "type_name": entry.type_name[:COLUMN_LENGTH],
+        "timestamp": entry.timestamp,
+        "intent_name": _column_text(entry.intent_name),
+        "action_name": _column_text(entry.action_name),
+        "data": entry.data,
+    }
+
+
+def _column_text(text: Optional[str]) -> Optional[str]:
+    if text is None:
+        return None
+    storable = text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    return storable[:COLUMN_LENGTH]

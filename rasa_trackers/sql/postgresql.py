@@ -1,0 +1,389 @@
+"""PostgreSQL."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import socket
+import threading
+import weakref
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import sqlalchemy as sa
+import sqlalchemy.exc
+from sqlalchemy.engine import Connection
+from sqlalchemy.engine.url import URL
+
+from rasa_trackers.event_log import Entry, Failure
+from rasa_trackers.rasa_versions import RasaException
+from rasa_trackers.sql.connection import create_engine
+from rasa_trackers.sql.log import SQLEventLog, row
+from rasa_trackers.sql.schema import Tables
+
+logger = logging.getLogger(__name__)
+
+_REACHABLE = "Check that the server runs and that 'url' and 'port' are right."
+_CREDENTIALS = (
+    "Correct 'username' and 'password' in the tracker_store section of endpoints.yml."
+)
+
+#: What errors mean, by SQLSTATE or its first two characters
+#: (postgresql.org/docs/current/errcodes-appendix.html).
+FAILURES_BY_CODE: Dict[str, Failure] = {
+    "08": Failure(True, _REACHABLE),
+    "25006": Failure(
+        True,
+        "The server is read-only: a standby, or one that failed over. Let 'url' name "
+        "the primary.",
+    ),
+    "28": Failure(False, _CREDENTIALS),
+    "3D000": Failure(
+        False, "Create the database, or set 'login_db' to one that exists already."
+    ),
+    "40": Failure(True),
+    "42501": Failure(
+        False,
+        "Let an administrator GRANT the user of the tracker store CREATE on the "
+        "schema, or create the tables, and GRANT it the use of them.",
+    ),
+    "42P01": Failure(False, "Restart Rasa: it creates missing tables."),
+    "42703": Failure(
+        False, "The table 'events' is not Rasa's: set 'db' or POSTGRESQL_SCHEMA."
+    ),
+    "53100": Failure(False, "Free space on the server's disk."),
+    "53300": Failure(
+        True,
+        "Raise max_connections of the server, or lower POSTGRESQL_POOL_SIZE and "
+        "POSTGRESQL_MAX_OVERFLOW.",
+    ),
+    "53": Failure(True),
+    "55P03": Failure(True),
+    "57014": Failure(True, "Check the server's statement_timeout."),
+    "57P": Failure(True, _REACHABLE),
+}
+
+#: What errors mean that come without a code, as all do while connecting.
+FAILURES_BY_TEXT: Dict[str, Failure] = {
+    r"password authentication failed|no password supplied": Failure(
+        False, _CREDENTIALS
+    ),
+    r'role ".*" does not exist': Failure(False, _CREDENTIALS),
+    r'database ".*" does not exist': FAILURES_BY_CODE["3D000"],
+    r"no pg_hba.conf entry": Failure(
+        False, "Let the server's pg_hba.conf admit this host, user and database."
+    ),
+    r"invalid dsn|invalid connection option|invalid .* value": Failure(
+        False, "Correct 'query' in the tracker_store section of endpoints.yml."
+    ),
+    r"does not support SSL|certificate": Failure(
+        False, "Correct sslmode and the certificates in 'query', or on the server."
+    ),
+    r"too many clients|connection slots": FAILURES_BY_CODE["53300"],
+}
+
+
+class PostgreSQLEventLog(SQLEventLog):
+    """Event logs in a PostgreSQL database.
+
+    Appends to one conversation follow each other under an advisory lock of their
+    transaction, so that the ids of its rows have the order of the commits. Without
+    it a row could appear before others that a reader has seen already.
+    """
+
+    def __init__(
+        self,
+        engine: sa.engine.Engine,
+        tables: Tables,
+        *,
+        name: str,
+        record_exp: Optional[float] = None,
+        login_engine: Optional[sa.engine.Engine] = None,
+    ) -> None:
+        """
+        Args:
+            engine: Engine of the database, in autocommit mode.
+            tables: The tables to use.
+            name: How messages name the database.
+            record_exp: Seconds after its last append that a conversation expires.
+            login_engine: Engine of another database on the server, from which to
+                create this one if it is missing.
+        """
+        super().__init__(engine, tables, name=name, record_exp=record_exp)
+        self._login_engine = login_engine
+        self._schema = tables.events.schema
+        # psycopg2 takes several statements at once and sends them as one message,
+        # which the server runs as one transaction: one round trip an append.
+        self._one_message = engine.dialect.driver == "psycopg2"
+        self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
+        sa.event.listen(engine, "connect", self._on_connect)
+
+    def _on_connect(self, connection: Any, _record: Any) -> None:
+        self._connections.add(connection)
+        # A statement must see what was committed while it waited for the lock; some
+        # servers are set to another level.
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_transaction_isolation TO 'read committed'")
+        if not getattr(connection, "autocommit", True):
+            connection.commit()
+
+    # Setting up
+
+    def open(self) -> None:
+        if self._login_engine is not None:
+            _create_database(self._login_engine, str(self._engine.url.database))
+            self._login_engine.dispose()
+        if self._schema is not None:
+            with self._engine.connect() as connection:
+                self._check_schema(connection)
+        super().open()
+        if not self._has_tail_index():
+            # Beside the store's work: it takes minutes for a table of many millions.
+            threading.Thread(
+                target=self._create_tail_index, name="rasa_trackers-index", daemon=True
+            ).start()
+
+    @contextmanager
+    def _setup(self) -> Iterator[Connection]:
+        with self._writing("rasa_trackers: create tables") as connection:
+            yield connection
+
+    def _check_schema(self, connection: Connection) -> None:
+        found = connection.execute(
+            sa.text("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = :schema"),
+            {"schema": self._schema},
+        ).scalar()
+        if not found:
+            quoted = self._engine.dialect.identifier_preparer.quote_identifier(
+                self._schema
+            )
+            raise RasaException(
+                f"{self.name} has no schema '{self._schema}', which the environment "
+                f"variable POSTGRESQL_SCHEMA names. Create it (CREATE SCHEMA {quoted};"
+                f") or unset the variable."
+            )
+
+    def _has_tail_index(self) -> bool:
+        return self._tail_index_state() is True
+
+    def _tail_index_state(self) -> Optional[bool]:
+        """Whether the index is valid; ``None`` when there is none."""
+        preparer = self._engine.dialect.identifier_preparer
+        with self._engine.connect() as connection:
+            state: Optional[bool] = connection.execute(
+                sa.text(
+                    "SELECT i.indisvalid FROM pg_catalog.pg_index i "
+                    "JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid "
+                    "WHERE i.indrelid = to_regclass(:events) AND c.relname = :name"
+                ),
+                {
+                    "events": preparer.format_table(self._events),
+                    "name": self._tables.tail_index.name,
+                },
+            ).scalar()
+            return state
+
+    def _create_tail_index(self) -> None:
+        """Create the index without locking out writers.
+
+        One worker at a time, and the others do not wait: a statement that waits is
+        one that CREATE INDEX CONCURRENTLY waits for.
+        """
+        key = lock_key("rasa_trackers: create index")
+        index = sa.schema.CreateIndex(self._tables.tail_index)
+        statement = str(index.compile(dialect=self._engine.dialect))
+        concurrently = statement.replace(" INDEX ", " INDEX CONCURRENTLY ", 1)
+        try:
+            with self._engine.connect() as connection:
+                if not connection.execute(
+                    sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": key}
+                ).scalar():
+                    return
+                try:
+                    if self._tail_index_state() is False:
+                        # Left behind by a build that was broken off.
+                        drop = sa.schema.DropIndex(self._tables.tail_index)
+                        connection.exec_driver_sql(
+                            str(drop.compile(dialect=self._engine.dialect)).replace(
+                                " INDEX ", " INDEX CONCURRENTLY ", 1
+                            )
+                        )
+                    if not self._has_tail_index():
+                        logger.info("%s: creating an index.", self.name)
+                        connection.exec_driver_sql(concurrently)
+                        logger.info("%s: the index is ready.", self.name)
+                finally:
+                    connection.execute(
+                        sa.text("SELECT pg_advisory_unlock(:key)"), {"key": key}
+                    )
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            logger.warning(
+                "%s: the index that makes reading fast could not be created: %s. Let an "
+                "administrator run: %s;",
+                self.name,
+                str(getattr(error, "orig", error)).strip(),
+                concurrently,
+            )
+
+    # Writing
+
+    @contextmanager
+    def _writing(self, sender_id: str) -> Iterator[Connection]:
+        # In plain words on an autocommit connection: SQLAlchemy 1.4 does not put a
+        # connection back into autocommit mode that had another one for a while, and
+        # what is written there afterwards is never committed.
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
+            try:
+                connection.execute(
+                    sa.text("SELECT pg_advisory_xact_lock(:key)"),
+                    {"key": lock_key(sender_id)},
+                )
+                yield connection
+                connection.exec_driver_sql("COMMIT")
+            except BaseException:
+                # Closed, so that the server rolls back whatever state this is in.
+                connection.invalidate()
+                raise
+
+    def append(
+        self, sender_id: str, entries: Sequence[Entry], after: int
+    ) -> Optional[int]:
+        if not self._one_message:
+            return super().append(sender_id, entries, after)
+        message, parameters = self._append_message(sender_id, entries, after)
+        with self._engine.connect() as connection:
+            ids = connection.exec_driver_sql(message, parameters).scalars().all()
+        return ids[-1] if ids else None
+
+    def _append_message(
+        self, sender_id: str, entries: Sequence[Entry], after: int
+    ) -> Tuple[str, Tuple[Any, ...]]:
+        preparer = self._engine.dialect.identifier_preparer
+        events = preparer.format_table(self._events).replace("%", "%%")
+        expiry = preparer.format_table(self._expiry).replace("%", "%%")
+        message = ["SELECT pg_advisory_xact_lock(%s);"]
+        parameters: List[Any] = [lock_key(sender_id)]
+        if self._record_exp is not None:
+            message.append(
+                f"DELETE FROM {events} WHERE sender_id = %s AND EXISTS "
+                f"(SELECT 1 FROM {expiry} WHERE sender_id = %s AND expires_at <= {_NOW});"
+                f"INSERT INTO {expiry} (sender_id, expires_at) VALUES (%s, {_NOW} + %s) "
+                f"ON CONFLICT (sender_id) DO UPDATE SET expires_at = EXCLUDED.expires_at;"
+            )
+            parameters += [sender_id, sender_id, sender_id, self._record_exp]
+        # The first row's casts give the columns of VALUES their types.
+        values = ["(%s::varchar, %s::varchar, %s::float8, %s::varchar, %s::varchar, %s)"]
+        values += ["(%s, %s, %s, %s, %s, %s)"] * (len(entries) - 1)
+        message.append(
+            f"INSERT INTO {events} "
+            f"(sender_id, type_name, timestamp, intent_name, action_name, data) "
+            f"SELECT * FROM (VALUES {', '.join(values)}) AS new_events WHERE NOT EXISTS "
+            f"(SELECT 1 FROM {events} WHERE sender_id = %s AND id > %s) RETURNING id"
+        )
+        for entry in entries:
+            parameters += row(sender_id, entry).values()
+        parameters += [sender_id, after]
+        return "".join(message), tuple(parameters)
+
+    def _now(self) -> Any:
+        return sa.literal_column(_NOW, sa.Float)
+
+    # Errors and end
+
+    def _classify_driver(self, error: sqlalchemy.exc.DBAPIError) -> Failure:
+        code = getattr(error.orig, "pgcode", None) or getattr(
+            error.orig, "sqlstate", None
+        )
+        if code:
+            for prefix in (code, code[:3], code[:2]):
+                if prefix in FAILURES_BY_CODE:
+                    return FAILURES_BY_CODE[prefix]
+            return super()._classify_driver(error)
+        for pattern, failure in FAILURES_BY_TEXT.items():
+            if re.search(pattern, str(error.orig)):
+                return failure
+        failure = super()._classify_driver(error)
+        return Failure(failure.transient, _REACHABLE) if failure.transient else failure
+
+    def interrupt(self) -> None:
+        # libpq waits for an answer without end. Closing the socket under it is what
+        # ends that, also for a server that its operating system still answers for.
+        for connection in list(self._connections):
+            if connection.closed:
+                continue
+            try:
+                with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+                    duplicate.shutdown(socket.SHUT_RDWR)
+            except Exception:
+                # Closed in the meantime, or a driver that has no file descriptor.
+                logger.debug("%s: a connection was not cut.", self.name, exc_info=True)
+
+
+_NOW = "extract(epoch FROM clock_timestamp())::float8"
+
+
+def lock_key(name: str) -> int:
+    """A key for PostgreSQL's advisory locks: 64 bits, signed, from a text.
+
+    Two texts with one key would only wait for each other.
+    """
+    digest = hashlib.blake2b(
+        name.encode("utf-8", "surrogatepass"), digest_size=8, person=b"rasa_trackers"
+    ).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def postgresql_engine(
+    url: URL, *, timeout: float, pool_size: int, max_overflow: int
+) -> sa.engine.Engine:
+    """An engine for a PostgreSQL database.
+
+    Args:
+        url: The database's URL.
+        timeout: Seconds for connecting.
+        pool_size: Connections that are kept.
+        max_overflow: Connections beyond those.
+    """
+    connect_args: Dict[str, Any] = {}
+    if url.get_driver_name() in ("psycopg2", "psycopg"):
+        connect_args = {
+            # libpq takes whole seconds, and 1 as 2.
+            "connect_timeout": max(2, round(timeout)),
+            "application_name": "rasa_trackers",
+        }
+        connect_args = {
+            name: value
+            for name, value in connect_args.items()
+            if name not in url.query
+        }
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=max_overflow,
+        pool_timeout=timeout,
+        connect_args=connect_args,
+        isolation_level="AUTOCOMMIT",
+    )
+
+
+def _create_database(engine: sa.engine.Engine, database: str) -> None:
+    """Create a database, if there is none of that name.
+
+    Args:
+        engine: Engine of another database on the same server.
+        database: The name, taken to the letter.
+    """
+    exists = sa.text("SELECT 1 FROM pg_catalog.pg_database WHERE datname = :name")
+    with engine.connect() as connection:
+        if connection.execute(exists, {"name": database}).scalar():
+            return
+        quoted = engine.dialect.identifier_preparer.quote_identifier(database)
+        try:
+            connection.exec_driver_sql(f"CREATE DATABASE {quoted}".replace("%", "%%"))
+        except sqlalchemy.exc.DBAPIError:
+            # Another worker may have created it at the same time.
+            if not connection.execute(exists, {"name": database}).scalar():
+                raise

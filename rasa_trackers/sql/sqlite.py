@@ -1,0 +1,139 @@
+"""SQLite: one file, any number of threads and processes."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator
+
+import sqlalchemy as sa
+import sqlalchemy.exc
+from sqlalchemy.engine import Connection
+from sqlalchemy.engine.url import URL
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from rasa_trackers.event_log import Failure
+from rasa_trackers.sql.connection import create_engine
+from rasa_trackers.sql.log import SQLEventLog
+
+#: What SQLite's messages mean, by a part of their text (sqlite.org/rescode.html; the
+#: codes themselves reach Python from 3.11 on only).
+FAILURES: Dict[str, Failure] = {
+    "is locked": Failure(
+        True,
+        "Another process holds the file for long: look for open transactions and "
+        "backups of it, or raise the option 'timeout'.",
+    ),
+    "database or disk is full": Failure(False, "Free space on the disk."),
+    "unable to open database file": Failure(
+        False,
+        "Check that the folder of the option 'db' exists and that the user who runs "
+        "Rasa may write there.",
+    ),
+    "readonly database": Failure(
+        False, "Give the user who runs Rasa write access to the file and its folder."
+    ),
+    "not a database": Failure(
+        False, "The option 'db' names a file of another kind: correct it."
+    ),
+    "malformed": Failure(
+        False, "The file is damaged: restore a backup, or use sqlite3's .recover."
+    ),
+    "no such table": Failure(False, "Restart Rasa: it creates missing tables."),
+    "no such column": Failure(
+        False, "The table 'events' is not Rasa's: use another file as 'db'."
+    ),
+}
+
+
+class SQLiteEventLog(SQLEventLog):
+    """Event logs in a SQLite file, in WAL mode: readers and a writer do not wait for
+    each other, and an append costs one write to the disk."""
+
+    def open(self) -> None:
+        with self._engine.connect() as connection:
+            # Lasts in the file. A file system that cannot do it (some network ones)
+            # keeps the mode it has, which is as safe and only slower.
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            connection.rollback()
+        super().open()
+
+    @contextmanager
+    def _setup(self) -> Iterator[Connection]:
+        with self._immediate() as connection:
+            yield connection
+
+    def _create_tables(self, connection: Connection) -> None:
+        super()._create_tables(connection)
+        # Such an index ends with the row's id here, so Rasa's own serves to read
+        # backwards; a table that was copied by hand may lack it.
+        connection.exec_driver_sql(
+            "CREATE INDEX IF NOT EXISTS ix_events_sender_id ON events (sender_id)"
+        )
+
+    @contextmanager
+    def _writing(self, sender_id: str) -> Iterator[Connection]:
+        with self._immediate() as connection:
+            yield connection
+
+    @contextmanager
+    def _immediate(self) -> Iterator[Connection]:
+        """A transaction that holds the file's write lock from its beginning.
+
+        One that begins by reading and writes later fails at once where another one
+        has written in between, whatever the busy timeout.
+        """
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+
+    def _now(self) -> Any:
+        return sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Float)
+
+    def _classify_driver(self, error: sqlalchemy.exc.DBAPIError) -> Failure:
+        message = str(error.orig)
+        for part, failure in FAILURES.items():
+            if part in message:
+                return failure
+        return super()._classify_driver(error)
+
+
+def sqlite_engine(url: URL, *, timeout: float, workers: int) -> sa.engine.Engine:
+    """An engine for a SQLite file, or for a database in memory.
+
+    Args:
+        url: The database's URL.
+        timeout: Seconds to wait for another writer.
+        workers: Connections at the most.
+    """
+    in_memory = url.database in (None, "", ":memory:")
+    pool: Dict[str, Any] = {
+        "poolclass": QueuePool,
+        "pool_size": workers,
+        "max_overflow": 0,
+    }
+    if in_memory:
+        # Every connection would have a database of its own.
+        pool = {"poolclass": StaticPool}
+    engine = create_engine(
+        url,
+        connect_args={
+            "timeout": timeout,
+            "check_same_thread": False,
+            # Python's sqlite3 does not begin transactions then; this module does.
+            "isolation_level": None,
+        },
+        **pool,
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _record: Any) -> None:
+        # FULL: a commit is on the disk when it returns. WAL's usual NORMAL may lose
+        # the last ones when the power fails.
+        connection.execute("PRAGMA synchronous=FULL")
+
+    return engine

@@ -1,0 +1,193 @@
+"""``SQLTrackerStore``: its options."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, Callable, Dict, Optional, Tuple
+
+from sqlalchemy.engine.url import URL
+
+from rasa_trackers import options
+from rasa_trackers.event_log import EventLog
+from rasa_trackers.rasa_versions import Domain
+from rasa_trackers.sql.connection import (
+    DEFAULT_DATABASE,
+    create_engine,
+    described,
+    engine_url,
+)
+from rasa_trackers.sql.log import SQLEventLog
+from rasa_trackers.sql.postgresql import (
+    PostgreSQLEventLog,
+    postgresql_engine,
+)
+from rasa_trackers.sql.schema import tables
+from rasa_trackers.sql.sqlite import SQLiteEventLog, sqlite_engine
+from rasa_trackers.tracker_store import EventLogTrackerStore, never_falls_back
+
+logger = logging.getLogger(__name__)
+
+#: Calls to the database at one time; they take a millisecond each.
+_WORKERS = 8
+# Rasa's own defaults (``rasa.core.tracker_store``, 3.6.21).
+_DEFAULT_POOL_SIZE = 50
+_DEFAULT_MAX_OVERFLOW = 100
+
+
+class SQLTrackerStore(EventLogTrackerStore):
+    """Keeps conversations in an SQL database, in the tables of Rasa's own store.
+
+    SQLite and PostgreSQL have the guarantees of :class:`EventLog` in full. Other
+    databases that SQLAlchemy has a dialect for run in plain transactions.
+    """
+
+    @never_falls_back
+    def __init__(
+        self,
+        domain: Optional[Domain] = None,
+        url: Optional[str] = None,
+        event_broker: Optional[Any] = None,
+        *,
+        dialect: str = "sqlite",
+        host: Optional[str] = None,
+        port: Optional[int] = None,
+        db: str = DEFAULT_DATABASE,
+        username: Optional[str] = None,
+        password: Optional[str] = None,
+        login_db: Optional[str] = None,
+        query: Optional[Dict[str, Any]] = None,
+        record_exp: Optional[float] = None,
+        timeout: float = options.DEFAULT_TIMEOUT,
+        startup_timeout: Optional[float] = None,
+        retrieve_events_from_previous_conversation_sessions: bool = False,
+        **unknown: Any,
+    ) -> None:
+        """Connect to the database and create what is missing there.
+
+        The environment variables ``POSTGRESQL_SCHEMA``, ``POSTGRESQL_POOL_SIZE`` and
+        ``POSTGRESQL_MAX_OVERFLOW`` have the meaning that Rasa gives them.
+
+        Args:
+            domain: The assistant's domain; Rasa sets it later.
+            url: Host of the database server, ``host:port``, or a complete SQLAlchemy
+                URL; the other options fill in what a complete URL leaves out.
+            event_broker: Where new events are published, or ``None``.
+            dialect: SQLAlchemy dialect: ``sqlite``, ``postgresql``, ...
+            host: Another name of ``url``; Rasa 3 passes that one.
+            port: Port of the database server.
+            db: Name of the database; for SQLite the path of the file.
+            username: User name at the database server.
+            password: Password at the database server.
+            login_db: Database to connect to first, to create ``db`` from there if it
+                is missing (PostgreSQL only).
+            query: Options for the driver, as in the query of an SQLAlchemy URL.
+            record_exp: Seconds after its last message that a conversation is erased.
+            timeout: Seconds that the server may stay silent in any call.
+            startup_timeout: Seconds to wait now for a server that is not up yet;
+                ``timeout`` unless given.
+            retrieve_events_from_previous_conversation_sessions: Whether ``retrieve``
+                gives all sessions instead of the last one.
+            unknown: Refused.
+
+        Raises:
+            ConnectionException: when the server could not be reached in time.
+            RasaException: for an option that is unknown or has no sensible value, a
+                missing driver, and all that the server refuses.
+        """
+        options.reject_unknown(type(self), unknown)
+        timeout = options.timeout(timeout)
+        expiry = options.seconds("record_exp", record_exp, None)
+        location = engine_url(
+            dialect=dialect,
+            url=options.url_or_host(url, host),
+            port=port,
+            db=db,
+            username=username,
+            password=password,
+            query=query,
+        )
+        log, workers = _LOGS.get(location.get_backend_name(), _any_log)(
+            location, options.text("login_db", login_db), timeout, expiry
+        )
+        super().__init__(
+            domain,
+            event_broker,
+            log,
+            timeout=timeout,
+            startup_timeout=options.timeout(
+                startup_timeout, "startup_timeout", timeout
+            ),
+            workers=workers,
+            record_exp=expiry,
+            retrieve_events_from_previous_conversation_sessions=options.flag(
+                "retrieve_events_from_previous_conversation_sessions",
+                retrieve_events_from_previous_conversation_sessions,
+            ),
+            secrets=[str(location.password) if location.password else None],
+        )
+
+
+def _postgresql_log(
+    url: URL, login_db: Optional[str], timeout: float, record_exp: Optional[float]
+) -> Tuple[EventLog, int]:
+    schema = os.environ.get("POSTGRESQL_SCHEMA") or None
+    pool_size = _from_environment("POSTGRESQL_POOL_SIZE", _DEFAULT_POOL_SIZE, 0)
+    max_overflow = _from_environment("POSTGRESQL_MAX_OVERFLOW", _DEFAULT_MAX_OVERFLOW, -1)
+    engine = postgresql_engine(
+        url, timeout=timeout, pool_size=pool_size, max_overflow=max_overflow
+    )
+    login_engine = None
+    if login_db:
+        login_engine = postgresql_engine(
+            url.set(database=login_db), timeout=timeout, pool_size=1, max_overflow=0
+        )
+    log = PostgreSQLEventLog(
+        engine,
+        tables(schema),
+        name=described(url),
+        record_exp=record_exp,
+        login_engine=login_engine,
+    )
+    # SQLAlchemy takes 0 and -1 for "any number".
+    unlimited = pool_size == 0 or max_overflow == -1
+    return log, _WORKERS if unlimited else min(_WORKERS, pool_size + max_overflow)
+
+
+def _from_environment(name: str, default: int, minimum: int) -> int:
+    value = options.whole_number(name, os.environ.get(name), minimum)
+    return default if value is None else value
+
+
+def _sqlite_log(
+    url: URL, login_db: Optional[str], timeout: float, record_exp: Optional[float]
+) -> Tuple[EventLog, int]:
+    _ignore_login_db(login_db)
+    # One writer at a time, but readers do not wait for it.
+    workers = 1 if url.database in (None, "", ":memory:") else _WORKERS
+    engine = sqlite_engine(url, timeout=timeout, workers=workers)
+    log = SQLiteEventLog(engine, tables(), name=described(url), record_exp=record_exp)
+    return log, workers
+
+
+def _any_log(
+    url: URL, login_db: Optional[str], timeout: float, record_exp: Optional[float]
+) -> Tuple[EventLog, int]:
+    _ignore_login_db(login_db)
+    engine = create_engine(
+        url, connect_args={}, pool_size=_WORKERS, pool_timeout=timeout
+    )
+    log = SQLEventLog(engine, tables(), name=described(url), record_exp=record_exp)
+    return log, _WORKERS
+
+
+def _ignore_login_db(login_db: Optional[str]) -> None:
+    if login_db:
+        # As Rasa's own store does.
+        logger.warning("The option 'login_db' only has a meaning for PostgreSQL.")
+
+
+_LOGS: Dict[str, Callable[..., Tuple[EventLog, int]]] = {
+    "sqlite": _sqlite_log,
+    "postgresql": _postgresql_log,
+}

@@ -1,0 +1,520 @@
+"""Rasa's tracker store contract, on top of an event log.
+
+The way of an event: ``save`` finds the tracker's new events and encodes them,
+:meth:`rasa_trackers.event_log.EventLog.append` sends them, the server keeps them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import threading
+import time
+import uuid
+from contextlib import asynccontextmanager
+from typing import (
+    Any,
+    AsyncIterator,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Text,
+    Tuple,
+    TypeVar,
+)
+
+from rasa_trackers import rasa_versions
+from rasa_trackers.calls import Calls, Deadline
+from rasa_trackers.codec import EventDecoder, UndecodableEvent, encode
+from rasa_trackers.event_log import START, EventLog, Stored
+from rasa_trackers.rasa_versions import (
+    DialogueStateTracker,
+    Domain,
+    Event,
+    RasaException,
+    TrackerStore,
+)
+from rasa_trackers.reconciliation import count_stored
+
+logger = logging.getLogger(__name__)
+
+Constructor = TypeVar("Constructor", bound=Callable[..., None])
+
+#: Events that the first read of a session asks for: most sessions are shorter, and
+#: what is read in vain is not decoded. Each further read asks for four times more.
+_FIRST_PAGE = 100
+#: Seconds between two searches for expired conversations, at the most.
+_PURGE_INTERVAL = 60.0
+
+_MARK = "_rasa_trackers_mark"
+
+
+class _Mark(NamedTuple):
+    """What a store remembers on a tracker that it gave out or saved."""
+
+    #: The store that left the mark; a mark of another one says nothing.
+    store: str
+    #: The newest event that is in the log, and its index in ``tracker.events`` when
+    #: the mark was left; ``None`` when none of the tracker's events is.
+    last_event: Optional[Event]
+    index: int
+    #: The log's last position then; ``None`` when it was not looked up.
+    position: Optional[int]
+    #: Whether an append of what follows was begun and not seen to end.
+    uncertain: bool = False
+
+
+def never_falls_back(constructor: Constructor) -> Constructor:
+    """Make a constructor raise ``RasaException`` where it would raise these two.
+
+    Rasa's loader (``_load_from_module_name_in_endpoint_config``, 3.6.21 and Pro
+    3.21) takes an ``ImportError`` or ``AttributeError`` for a missing class, warns
+    once and keeps all conversations in memory.
+    """
+
+    @functools.wraps(constructor)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            constructor(self, *args, **kwargs)
+        except (ImportError, AttributeError) as error:
+            raise RasaException(
+                f"{type(self).__name__} cannot start: {type(error).__name__}: {error}. "
+                f"Rasa stops here, because it would go on with a store in memory and "
+                f"lose every conversation."
+            ) from error
+
+    return wrapper  # type: ignore[return-value]
+
+
+class EventLogTrackerStore(TrackerStore):
+    """A tracker store that keeps conversations in an :class:`EventLog`.
+
+    The contract is that of ``TrackerStore`` in Rasa 3.6.21. Beyond it:
+
+    * ``save`` appends the events that the log does not hold yet, found by identity,
+      never by counting, and only ever adds to a conversation.
+    * ``retrieve`` gives the last session, cut by Rasa's own function, and reads no
+      further back than that.
+    * The event broker gets the appended events, once, in order, after they are
+      stored.
+    """
+
+    def __init__(
+        self,
+        domain: Optional[Domain],
+        event_broker: Optional[Any],
+        log: EventLog,
+        *,
+        timeout: float,
+        startup_timeout: float,
+        workers: int,
+        record_exp: Optional[float] = None,
+        retrieve_events_from_previous_conversation_sessions: bool = False,
+        secrets: Sequence[Optional[str]] = (),
+    ) -> None:
+        """Open ``log`` and keep conversations there.
+
+        Args:
+            domain: The assistant's domain; Rasa sets it later.
+            event_broker: Where new events are published, or ``None``.
+            log: The log, not opened yet.
+            timeout: Seconds that the server may stay silent in any call.
+            startup_timeout: Seconds to wait here for a server that is not up yet.
+            workers: Calls to the server at one time.
+            record_exp: Seconds after its last message that a conversation expires.
+            retrieve_events_from_previous_conversation_sessions: Whether ``retrieve``
+                gives all sessions.
+            secrets: Passwords, never to be shown.
+
+        Raises:
+            ConnectionException: when the server could not be reached in time.
+            RasaException: when it refused.
+        """
+        super().__init__(domain, event_broker)
+        self._log = log
+        self._all_sessions = retrieve_events_from_previous_conversation_sessions
+        self._calls = Calls(log, timeout=timeout, workers=workers, secrets=secrets)
+        self._decoder = EventDecoder()
+        self._decoding = threading.Lock()
+        self._id = uuid.uuid4().hex
+        self._turns: Dict[str, Tuple[asyncio.Lock, List[int]]] = {}
+        self._saves: Set[asyncio.Future[None]] = set()
+        self._purge_interval = record_exp and min(record_exp, _PURGE_INTERVAL)
+        self._next_purge = time.monotonic()
+        try:
+            self._calls.run_blocking(self._open, timeout=startup_timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._log.name}>"
+
+    def close(self) -> None:
+        """Close the connections. Rasa itself never does; tests and scripts do."""
+        self._calls.close()
+        self._log.close()
+
+    def _open(self, deadline: Deadline) -> None:
+        self._calls.patiently(deadline, self._log.open)
+
+    # Reading
+
+    async def retrieve(self, sender_id: Text) -> Optional[DialogueStateTracker]:
+        """The tracker of a conversation's last session; ``None`` for an unknown one.
+
+        Raises:
+            ConnectionException: when the server could not be reached in time.
+        """
+        return await self._calls.run(self._read_tracker, sender_id, self._all_sessions)
+
+    async def retrieve_full_tracker(
+        self, conversation_id: Text
+    ) -> Optional[DialogueStateTracker]:
+        """The tracker of all sessions of a conversation; ``None`` for an unknown one.
+
+        Raises:
+            ConnectionException: when the server could not be reached in time.
+        """
+        return await self._calls.run(self._read_tracker, conversation_id, True)
+
+    async def exists(self, conversation_id: Text) -> bool:
+        """Whether there is such a conversation, without reading it."""
+        return await self._calls.run(self._has_events, conversation_id)
+
+    async def keys(self) -> Iterable[Text]:
+        """The sender ids of all conversations, each once, in no certain order."""
+        return await self._calls.run(self._sender_ids)
+
+    def _has_events(self, deadline: Deadline, sender_id: str) -> bool:
+        page = self._calls.patiently(
+            deadline, lambda: self._log.read_back(sender_id, limit=1)
+        )
+        return bool(page.events)
+
+    def _sender_ids(self, deadline: Deadline) -> List[str]:
+        return self._calls.patiently(deadline, lambda: list(self._log.sender_ids()))
+
+    def _read_tracker(
+        self, deadline: Deadline, sender_id: str, all_sessions: bool
+    ) -> Optional[DialogueStateTracker]:
+        if all_sessions:
+            stored = self._calls.patiently(
+                deadline, lambda: self._log.read_back(sender_id)
+            ).events
+        else:
+            stored = self._read_session(deadline, sender_id)
+        if not stored:
+            return None
+        # Threads that decode at the same time gain nothing from each other, but
+        # each of them delays the event loop by one more turn at the interpreter.
+        with deadline.suspended(), self._decoding:
+            events = self._decode(sender_id, stored)
+            if not all_sessions:
+                events = rasa_versions.latest_session(events)
+            tracker = rasa_versions.tracker_from_events(self, sender_id, events)
+        self._leave_mark(tracker, list(tracker.events), stored[-1].position)
+        return tracker
+
+    def _read_session(self, deadline: Deadline, sender_id: str) -> List[Stored]:
+        """The events of the last session, and perhaps some before it."""
+        session: List[Stored] = []
+        limit = _FIRST_PAGE
+        before: Optional[int] = None
+        while True:
+            page = self._calls.patiently(
+                deadline,
+                functools.partial(self._log.read_back, sender_id, limit, before),
+            )
+            start = self._session_start(page.events)
+            session = page.events[start or 0 :] + session
+            if start is not None or page.complete:
+                return session
+            before = page.events[0].position
+            limit *= 4
+
+    def _session_start(self, stored: List[Stored]) -> Optional[int]:
+        for index in range(len(stored) - 1, -1, -1):
+            if rasa_versions.SESSION_START_TEXT not in stored[index].data:
+                continue
+            try:
+                event = self._decoder.decode(stored[index].data)
+            except UndecodableEvent:
+                continue
+            if event is not None and rasa_versions.starts_session(event):
+                return index
+        return None
+
+    def _decode(self, sender_id: str, stored: List[Stored]) -> List[Event]:
+        events: List[Event] = []
+        skipped: List[str] = []
+        for position, data in stored:
+            try:
+                event = self._decoder.decode(data)
+            except UndecodableEvent as error:
+                skipped.append(f"event {position}: {error}")
+            else:
+                if event is not None:
+                    events.append(event)
+        if skipped:
+            logger.warning(
+                "%s: %d of the events of conversation %r were skipped: %s%s. They stay "
+                "stored. Install the component that defines an unknown event type; "
+                "restore a damaged event from a backup, or delete it.",
+                self._log.name,
+                len(skipped),
+                sender_id,
+                "; ".join(skipped[:3]),
+                "; ..." if len(skipped) > 3 else "",
+            )
+        return events
+
+    # Writing
+
+    async def save(self, tracker: DialogueStateTracker) -> None:
+        """Append the events of ``tracker`` that are not stored yet, then publish them.
+
+        Raises:
+            ConnectionException: when the server could not be reached in time. Then
+                it is open whether the events are stored; saving the same tracker
+                again stores each of them once.
+            RasaException: when an event or the sender id cannot be stored.
+        """
+        # A channel that is closed cancels its handler; what is stored is still to
+        # be published, and no other save of the conversation may begin before.
+        save = asyncio.ensure_future(self._save(tracker))
+        self._saves.add(save)
+        save.add_done_callback(self._saves.discard)
+        await asyncio.shield(save)
+
+    async def _save(self, tracker: DialogueStateTracker) -> None:
+        async with self._turn(tracker.sender_id):
+            appended = await self._calls.run(self._append_new_events, tracker)
+            self._publish(tracker, appended)
+        if self._purge_interval and time.monotonic() >= self._next_purge:
+            self._next_purge = time.monotonic() + self._purge_interval
+            self._calls.in_background(self._purge)
+
+    @asynccontextmanager
+    async def _turn(self, sender_id: str) -> AsyncIterator[None]:
+        """Let saves of one conversation in this process follow each other."""
+        lock, users = self._turns.setdefault(sender_id, (asyncio.Lock(), [0]))
+        users[0] += 1
+        try:
+            async with lock:
+                yield
+        finally:
+            users[0] -= 1
+            if not users[0]:
+                del self._turns[sender_id]
+
+    def _append_new_events(
+        self, deadline: Deadline, tracker: DialogueStateTracker
+    ) -> List[Event]:
+        """Store what is new in ``tracker``.
+
+        Returns:
+            The events that this call, or one before it that failed, has stored.
+        """
+        sender_id = self._checked(tracker.sender_id)
+        events = list(tracker.events)
+        mark: Optional[_Mark] = getattr(tracker, _MARK, None)
+        new = None
+        if mark is not None and mark.store == self._id:
+            new = self._events_after(mark, tracker, events)
+        position = mark.position if mark is not None and new is not None else None
+        uncertain = mark is not None and new is not None and mark.uncertain
+        if new == []:
+            return []
+        if new is None and events:
+            new, position = self._reconcile(deadline, sender_id, events)
+        if not new:
+            self._leave_mark(tracker, events, position)
+            return []
+        if position is None:
+            position = self._last_position(deadline, sender_id)
+
+        texts = [encode(event) for event in new]
+        stored_before = len(events) - len(new)
+        # Left before the first attempt: should this call not come back, the next
+        # one must know that it may have written.
+        self._leave_mark(tracker, events[:stored_before], position, uncertain=True)
+        position = self._append(deadline, sender_id, texts, position, uncertain)
+        self._leave_mark(tracker, events, position)
+        return new
+
+    def _events_after(
+        self, mark: _Mark, tracker: DialogueStateTracker, events: List[Event]
+    ) -> Optional[List[Event]]:
+        """What follows the marked event; ``None`` when that cannot be told."""
+        if mark.last_event is None:
+            return events
+        if mark.index < len(events) and events[mark.index] is mark.last_event:
+            return events[mark.index + 1 :]
+        for index in range(len(events) - 1, -1, -1):
+            if events[index] is mark.last_event:
+                return events[index + 1 :]
+        # ``tracker.events`` is a deque. One that is full has dropped the marked event
+        # from its left end, and what it still has came later.
+        if len(events) == getattr(tracker.events, "maxlen", None):
+            return events
+        return None
+
+    def _append(
+        self,
+        deadline: Deadline,
+        sender_id: str,
+        entries: List[Any],
+        after: int,
+        uncertain: bool,
+    ) -> int:
+        """Append ``entries``, each exactly once; returns the last position.
+
+        An attempt that failed may still be under way in the server. It names the
+        same ``after`` as the next one, so only one of the two can take effect; and
+        whether it was the first shows in what the log holds after ``after``.
+        """
+
+        def attempt() -> Optional[int]:
+            nonlocal uncertain
+            try:
+                return self._log.append(sender_id, entries, after)
+            except Exception:
+                uncertain = True
+                raise
+
+        while True:
+            position = self._calls.patiently(deadline, attempt)
+            if position is not None:
+                return position
+            newer = self._read_after(deadline, sender_id, after)
+            if uncertain and newer:
+                stored = [event.data for event in newer]
+                entries = entries[count_stored(stored, [e.data for e in entries]) :]
+                if not entries:
+                    return newer[-1].position
+            after = newer[-1].position if newer else after
+
+    def _read_after(
+        self, deadline: Deadline, sender_id: str, after: int
+    ) -> List[Stored]:
+        """The events that were appended after a position."""
+        newer: List[Stored] = []
+        limit = _FIRST_PAGE
+        before: Optional[int] = None
+        while True:
+            page = self._calls.patiently(
+                deadline,
+                functools.partial(self._log.read_back, sender_id, limit, before),
+            )
+            newer = [event for event in page.events if event.position > after] + newer
+            if page.complete or page.events[0].position <= after:
+                return newer
+            before = page.events[0].position
+            limit *= 4
+
+    def _last_position(self, deadline: Deadline, sender_id: str) -> int:
+        page = self._calls.patiently(
+            deadline, lambda: self._log.read_back(sender_id, limit=1)
+        )
+        return page.events[-1].position if page.events else START
+
+    def _reconcile(
+        self, deadline: Deadline, sender_id: str, events: List[Event]
+    ) -> Tuple[List[Event], int]:
+        """What of a tracker of unknown origin is new, and the log's last position.
+
+        Reads back to where the tracker begins; all of the log, if it begins nowhere
+        there. Events are compared as Rasa writes them today: what an older version
+        stored comes out of a tracker with today's fields.
+        """
+        texts = [encode(event).data for event in events]
+        stored: List[str] = []
+        last: Optional[int] = None
+        limit = _FIRST_PAGE
+        before: Optional[int] = None
+        while True:
+            page = self._calls.patiently(
+                deadline,
+                functools.partial(self._log.read_back, sender_id, limit, before),
+            )
+            if last is None:
+                last = page.events[-1].position if page.events else START
+            stored = [self._normalised(event.data) for event in page.events] + stored
+            if page.complete or texts[0] in stored:
+                return events[count_stored(stored, texts) :], last
+            before = page.events[0].position
+            limit *= 4
+
+    def _normalised(self, data: str) -> str:
+        try:
+            event = self._decoder.decode(data)
+            return data if event is None else encode(event).data
+        except (UndecodableEvent, RasaException):
+            return data
+
+    def _leave_mark(
+        self,
+        tracker: DialogueStateTracker,
+        stored: List[Event],
+        position: Optional[int],
+        *,
+        uncertain: bool = False,
+    ) -> None:
+        mark = _Mark(
+            self._id,
+            stored[-1] if stored else None,
+            len(stored) - 1,
+            position,
+            uncertain,
+        )
+        setattr(tracker, _MARK, mark)
+
+    def _checked(self, sender_id: Any) -> str:
+        if not isinstance(sender_id, str):
+            raise RasaException(
+                f"A conversation cannot be stored: its sender id is a "
+                f"{type(sender_id).__name__}, not text. Correct the channel."
+            )
+        longest = self._log.max_sender_id
+        if longest is not None and len(sender_id) > longest:
+            raise RasaException(
+                f"The conversation {sender_id[:40]!r}... cannot be stored: its sender "
+                f"id has {len(sender_id)} characters, and {self._log.name} holds up to "
+                f"{longest}. Let the channel use shorter ids, a hash for example."
+            )
+        return sender_id
+
+    def _publish(self, tracker: DialogueStateTracker, events: List[Event]) -> None:
+        """Hand stored events to the event broker.
+
+        On the event loop, since brokers use it (``PikaEventBroker.publish``, 3.6.21).
+        A broker's failure is its own: the events are stored, and the conversation
+        goes on.
+        """
+        broker = self.event_broker
+        if broker is None:
+            return
+        for message in rasa_versions.broker_messages(broker, tracker, events):
+            try:
+                broker.publish(message)
+            except Exception:
+                logger.exception(
+                    "An event of conversation %r is stored, but %s could not publish "
+                    "it. Check the event_broker section of endpoints.yml; 'rasa "
+                    "export' publishes stored events again.",
+                    tracker.sender_id,
+                    type(broker).__name__,
+                )
+
+    # Erasing
+
+    def _purge(self, deadline: Deadline) -> None:
+        while self._calls.patiently(deadline, self._log.purge_expired):
+            pass

@@ -1,0 +1,66 @@
+"""The stores that every suite runs on: one dictionary, shared by all of them."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator
+
+import pytest
+
+#: What a backend yields: the tracker_store section of an endpoints.yml that names a
+#: database of the test's own.
+Endpoint = Dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A store, and where the tests get a database for it."""
+
+    name: str
+    #: Gives a new, empty database for as long as the context lasts.
+    database: Callable[[pytest.FixtureRequest], contextlib.AbstractContextManager[Endpoint]]
+    #: Whether a second store with the same endpoint sees the same conversations.
+    durable: bool = True
+
+
+@contextlib.contextmanager
+def _memory(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    yield {"type": "rasa_trackers.InMemoryTrackerStore"}
+
+
+@contextlib.contextmanager
+def _sqlite(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    folder = request.getfixturevalue("tmp_path_factory").mktemp("sqlite")
+    yield {
+        "type": "rasa_trackers.SQLTrackerStore",
+        "dialect": "sqlite",
+        "db": str(folder / "rasa.db"),
+    }
+
+
+@contextlib.contextmanager
+def _postgresql(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    server = request.getfixturevalue("postgres_server")
+    database = server.create_database()
+    yield {
+        "type": "rasa_trackers.SQLTrackerStore",
+        "dialect": "postgresql",
+        "url": server.host,
+        "port": server.port,
+        "db": database,
+        "username": server.username,
+        "password": server.password,
+    }
+    server.drop_database(database)
+
+
+BACKENDS: Dict[str, Backend] = {
+    backend.name: backend
+    for backend in (
+        Backend("memory", _memory, durable=False),
+        Backend("sqlite", _sqlite),
+        Backend("postgresql", _postgresql),
+    )
+}
+DURABLE = [name for name, backend in BACKENDS.items() if backend.durable]

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import os
+from typing import Any, Callable, Iterator, List
+
+import pytest
+from backends import BACKENDS, Backend, Endpoint
+from rasa.core.tracker_store import TrackerStore
+from rasa.shared.core.domain import Domain
+from rasa.utils.endpoints import EndpointConfig
+
+pytest_plugins = ["servers.fixtures"]
+
+#: Makes a store as Rasa does; options are added to the endpoint.
+MakeStore = Callable[..., TrackerStore]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("POSTGRESQL_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(params=list(BACKENDS))
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each backend in turn, or those that ``parametrize(..., indirect=True)`` names."""
+    return BACKENDS[request.param]
+
+
+@pytest.fixture
+def endpoint(backend: Backend, request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    with backend.database(request) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def domain() -> Domain:
+    return Domain.from_yaml(
+        """
+        intents: [greet, inform]
+        slots:
+          name: {type: text, mappings: [{type: custom}]}
+          count: {type: float, initial_value: 1, mappings: [{type: custom}]}
+          anything: {type: any, mappings: [{type: custom}]}
+        actions: [utter_greet, action_custom]
+        forms: {some_form: {required_slots: [name]}}
+        responses: {utter_greet: [{text: hi}]}
+        """
+    )
+
+
+@pytest.fixture
+def load() -> Iterator[Callable[..., TrackerStore]]:
+    """Loads stores as Rasa does, and sees that none leaves anything behind."""
+    stores: List[Any] = []
+
+    def load(endpoint: Endpoint, domain: Any = None, broker: Any = None) -> TrackerStore:
+        store = TrackerStore.create(EndpointConfig(**endpoint), domain, broker)
+        stores.append(store)
+        module = type(store).__module__
+        if endpoint["type"].startswith("rasa_trackers."):
+            assert module.startswith("rasa_trackers."), f"Rasa fell back to {module}"
+        return store
+
+    yield load
+    for store in stores:
+        engine = getattr(getattr(store, "_log", None), "_engine", None)
+        if engine is not None and hasattr(engine.pool, "checkedout"):
+            assert engine.pool.checkedout() == 0
+        if hasattr(store, "close"):
+            store.close()
+        elif hasattr(store, "engine"):
+            store.engine.dispose()
+
+
+@pytest.fixture
+def make_store(load: Callable[..., TrackerStore], endpoint: Endpoint, domain: Domain) -> MakeStore:
+    def make_store(broker: Any = None, **options: Any) -> TrackerStore:
+        return load({**endpoint, **options}, domain, broker)
+
+    return make_store
+
+
+@pytest.fixture
+def store(make_store: MakeStore) -> TrackerStore:
+    return make_store()

@@ -1,0 +1,343 @@
+"""What every store does, on every backend, through Rasa's own loader."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from backends import DURABLE
+from conversations import add, as_dicts, conversation, dicts, session_start, tracker, turn
+from rasa.core.tracker_store import FailSafeTrackerStore, check_if_tracker_store_async
+from rasa.shared.core.events import ActionExecuted, BotUttered, SlotSet, UserUttered
+from rasa.shared.core.trackers import get_trackers_for_conversation_sessions
+
+
+async def test_unknown_conversation_is_none(store):
+    assert await store.retrieve("unknown") is None
+    assert await store.retrieve_full_tracker("unknown") is None
+    assert await store.exists("unknown") is False
+    assert list(await store.keys()) == []
+
+
+async def test_what_is_saved_comes_back_equal(store, domain):
+    events = session_start() + turn()
+    await store.save(tracker("ada", events, domain))
+    assert as_dicts(await store.retrieve("ada")) == dicts(events)
+
+
+async def test_slots_come_back(store, domain):
+    await store.save(tracker("ada", session_start() + turn("Grace"), domain))
+    retrieved = await store.retrieve("ada")
+    assert retrieved.current_slot_values() == {
+        **retrieved.current_slot_values(),
+        "name": "Grace",
+        "count": 2.0,
+        "anything": {"nested": [1, None, "ü"]},
+    }
+
+
+async def test_domain_that_is_set_later_is_used(store, make_store, domain):
+    await store.save(tracker("ada", session_start() + turn("Grace"), domain))
+    store.domain = None
+    assert (await store.retrieve("ada")).get_slot("name") is None
+    store.domain = domain
+    assert (await store.retrieve("ada")).get_slot("name") == "Grace"
+
+
+async def test_saving_twice_stores_once(store):
+    saved = tracker("ada", session_start() + turn())
+    await store.save(saved)
+    await store.save(saved)
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == as_dicts(saved)
+
+
+async def test_each_turn_is_appended(store):
+    events = session_start()
+    await store.save(tracker("ada", events))
+    for _ in range(5):
+        retrieved = await store.retrieve("ada")
+        new = turn()
+        add(retrieved, new)
+        await store.save(retrieved)
+        events += new
+    assert as_dicts(await store.retrieve("ada")) == dicts(events)
+
+
+async def test_one_tracker_object_can_be_saved_after_each_turn(store):
+    kept = tracker("ada", session_start())
+    for _ in range(5):
+        add(kept, turn())
+        await store.save(kept)
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == as_dicts(kept)
+
+
+async def test_retrieve_gives_the_last_session(store):
+    older, last = conversation(3, 2), conversation(1, 2)
+    await store.save(tracker("ada", older + last))
+    assert as_dicts(await store.retrieve("ada")) == dicts(last)
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(older + last)
+
+
+@pytest.mark.parametrize("turns", [0, 12, 60, 130])
+async def test_sessions_of_any_length_are_cut_where_rasa_cuts(store, domain, turns):
+    await store.save(tracker("ada", conversation(2, 3) + conversation(1, turns), domain))
+    full = await store.retrieve_full_tracker("ada")
+    expected = get_trackers_for_conversation_sessions(full)[-1]
+    retrieved = await store.retrieve("ada")
+    assert as_dicts(retrieved) == as_dicts(expected)
+    assert retrieved.current_state() == expected.current_state()
+
+
+async def test_conversation_without_a_session_start_is_one_session(store):
+    events = [event for _ in range(40) for event in turn()]
+    await store.save(tracker("ada", events))
+    assert as_dicts(await store.retrieve("ada")) == dicts(events)
+
+
+async def test_message_that_names_the_session_start_starts_none(store):
+    events = conversation(1, 1) + turn("action_session_start") + [SlotSet("action_session_start", 1)]
+    await store.save(tracker("ada", events))
+    assert as_dicts(await store.retrieve("ada")) == dicts(events)
+
+
+async def test_session_tracker_that_a_new_session_was_added_to(store):
+    await store.save(tracker("ada", conversation(2, 1)))
+    retrieved = await store.retrieve("ada")
+    new = conversation(1, 1)
+    add(retrieved, new)
+    await store.save(retrieved)
+    assert as_dicts(await store.retrieve("ada")) == dicts(new)
+
+
+async def test_all_sessions_by_option(make_store):
+    store = make_store(retrieve_events_from_previous_conversation_sessions=True)
+    events = conversation(3, 1)
+    await store.save(tracker("ada", events))
+    assert as_dicts(await store.retrieve("ada")) == dicts(events)
+
+
+async def test_conversations_are_apart(store):
+    names = ["ada", "ada ", "Ada", "a%a", "a_a", "ad'a", "ad\"a", "a*", "ü", "日本", "😀", "a:b", "a\\b", "tracker:ada"]
+    said = {name: conversation(1, 1) for name in names}
+    for name, events in said.items():
+        await store.save(tracker(name, events))
+    for name, events in said.items():
+        assert as_dicts(await store.retrieve(name)) == dicts(events)
+    assert sorted(await store.keys()) == sorted(names)
+
+
+async def test_keys_names_each_conversation_once(store):
+    for name in ("ada", "grace"):
+        await store.save(tracker(name, conversation(2, 2)))
+    assert sorted(await store.keys()) == ["ada", "grace"]
+
+
+async def test_exists(store):
+    await store.save(tracker("ada", session_start()))
+    assert await store.exists("ada") is True
+
+
+async def test_tracker_without_events_stores_nothing(store):
+    empty = tracker("ada")
+    await store.save(empty)
+    assert await store.retrieve("ada") is None
+    add(empty, session_start())
+    await store.save(empty)
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(empty)
+
+
+async def test_get_or_create_tracker_begins_a_conversation(store):
+    created = await store.get_or_create_tracker("ada")
+    assert [event.as_dict()["name"] for event in created.events] == ["action_listen"]
+    add(created, turn())
+    await store.save(created)
+    again = await store.get_or_create_tracker("ada")
+    assert as_dicts(again) == as_dicts(created)
+
+
+async def test_get_or_create_full_tracker_gives_all_sessions(store):
+    events = conversation(2, 1)
+    await store.save(tracker("ada", events))
+    assert as_dicts(await store.get_or_create_full_tracker("ada")) == dicts(events)
+
+
+async def test_methods_are_async_as_rasa_asks(store):
+    assert check_if_tracker_store_async(store)
+
+
+# Trackers of other origin
+
+
+async def test_copy_of_a_tracker_adds_what_is_new(store):
+    await store.save(tracker("ada", conversation(2, 1)))
+    copied = (await store.retrieve("ada")).copy()
+    new = turn()
+    add(copied, new)
+    before = as_dicts(await store.retrieve_full_tracker("ada"))
+    await store.save(copied)
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == before + dicts(new)
+
+
+async def test_deep_copy_of_a_tracker_adds_what_is_new(store):
+    await store.save(tracker("ada", conversation(1, 1)))
+    copied = copy.deepcopy(await store.retrieve("ada"))
+    add(copied, turn())
+    await store.save(copied)
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == as_dicts(copied)
+
+
+async def test_full_tracker_saved_again_adds_what_is_new(store):
+    await store.save(tracker("ada", conversation(3, 1)))
+    full = await store.retrieve_full_tracker("ada")
+    add(full, turn())
+    await store.save(full)
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == as_dicts(full)
+
+
+async def test_fresh_tracker_after_a_failed_read_is_appended(store):
+    stored = conversation(2, 2)
+    await store.save(tracker("ada", stored))
+    fresh = conversation(1, 1)
+    await store.save(tracker("ada", fresh))
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(stored + fresh)
+
+
+async def test_read_that_fails_once_loses_nothing(store, monkeypatch):
+    """As Rasa's Agent does it: FailSafeTrackerStore makes a failed read a None."""
+    stored = conversation(2, 2)
+    await store.save(tracker("ada", stored))
+    agent_store = FailSafeTrackerStore(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(store._log, "read_back", _raise)
+        fresh = await agent_store.get_or_create_tracker("ada", append_action_listen=False)
+    assert not fresh.events
+    new = conversation(1, 1)
+    add(fresh, new)
+    await agent_store.save(fresh)
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(stored + new)
+
+
+def _raise(*_args, **_kwargs):
+    raise RuntimeError("the read fails")
+
+
+async def test_bounded_tracker_adds_what_is_new(store):
+    events = conversation(1, 4)
+    await store.save(tracker("ada", events))
+    store.max_event_history = 10
+    for _ in range(3):
+        bounded = await store.retrieve("ada")
+        assert as_dicts(bounded) == dicts(events[-10:])
+        new = turn()
+        add(bounded, new)
+        await store.save(bounded)
+        events += new
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events[-10:])
+    store.max_event_history = None
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events)
+
+
+async def test_bounded_tracker_of_unknown_origin_adds_what_is_new(store):
+    events = conversation(1, 4)
+    await store.save(tracker("ada", events))
+    new = turn()
+    await store.save(tracker("ada", events + new, max_event_history=12))
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events + new)
+
+
+async def test_bounded_tracker_whose_stored_events_all_fell_out(store):
+    events = conversation(1, 1)
+    await store.save(tracker("ada", events))
+    store.max_event_history = 8
+    bounded = await store.retrieve("ada")
+    new = turn()
+    add(bounded, new)
+    await store.save(bounded)
+    store.max_event_history = None
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events + new)
+
+
+async def test_bounded_tracker_has_the_state_of_its_whole_session(store):
+    await store.save(tracker("ada", session_start() + [SlotSet("name", "Ada")] + conversation(0, 0) + [ActionExecuted("a")] * 9, store.domain))
+    store.max_event_history = 3
+    assert (await store.retrieve("ada")).get_slot("name") == "Ada"
+
+
+async def test_events_that_are_equal_are_all_stored(store):
+    same = ActionExecuted("action_listen", timestamp=1.0)
+    events = [copy.copy(same) for _ in range(6)]
+    kept = tracker("ada", events[:2])
+    await store.save(kept)
+    add(kept, events[2:])
+    await store.save(kept)
+    assert as_dicts(await store.retrieve("ada")) == dicts(events)
+
+
+async def test_one_event_object_twice_is_stored_twice(store):
+    event = BotUttered("again", timestamp=1.0)
+    kept = tracker("ada", [event])
+    await store.save(kept)
+    add(kept, [event])
+    await store.save(kept)
+    assert len((await store.retrieve("ada")).events) == 2
+
+
+# Payloads
+
+
+async def test_payloads_come_back_equal(store):
+    events = [
+        UserUttered("\0 \ud800 😀 ' \" \\ % :x {} 日本" * 3, parse_data={"intent": {"name": "n\0" * 300}}, timestamp=1.5),
+        BotUttered("x" * 3_000_000, {"$set": {"a.b": [2**80, -1e308, float("inf")]}}, timestamp=2.123456),
+        SlotSet("s" * 400, {"": None}, timestamp=1753011122.123457),
+        ActionExecuted("action\0_\ud800", timestamp=1753011122.1234567),
+    ]
+    await store.save(tracker("ada", events))
+    assert as_dicts(await store.retrieve("ada")) == dicts(events)
+
+
+async def test_long_history_is_saved_at_once(store):
+    events = conversation(10, 30)
+    await store.save(tracker("ada", events))
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events)
+
+
+# Two stores on one database
+
+
+#: A store in memory has its conversations for itself.
+on_durable_stores = pytest.mark.parametrize("backend", DURABLE, indirect=True)
+
+
+@pytest.fixture
+def other(make_store):
+    return make_store()
+
+
+@on_durable_stores
+async def test_other_store_sees_what_was_saved(store, other):
+    events = conversation(2, 1)
+    await store.save(tracker("ada", events))
+    assert as_dicts(await other.retrieve_full_tracker("ada")) == dicts(events)
+
+
+@on_durable_stores
+async def test_events_of_another_store_in_between_are_kept(store, other):
+    events = conversation(1, 1)
+    await store.save(tracker("ada", events))
+    mine, theirs = await store.retrieve("ada"), await other.retrieve("ada")
+    my_turn, their_turn = turn("mine"), turn("theirs")
+    add(mine, my_turn)
+    add(theirs, their_turn)
+    await other.save(theirs)
+    await store.save(mine)
+    assert as_dicts(await store.retrieve("ada")) == dicts(events + their_turn + my_turn)
+
+
+@on_durable_stores
+async def test_tracker_of_one_store_saved_by_another(store, other):
+    await store.save(tracker("ada", conversation(2, 1)))
+    moved = await store.retrieve_full_tracker("ada")
+    add(moved, turn())
+    await other.save(moved)
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == as_dicts(moved)
