@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Sequence, Type
 from rasa.core.tracker_store import TrackerStore
 from rasa.shared.core.constants import ACTION_SESSION_START_NAME
 from rasa.shared.core.domain import Domain
-from rasa.shared.core.events import ActionExecuted, Event, split_events
+from rasa.shared.core.events import ActionExecuted, Event
 from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.shared.exceptions import ConnectionException, RasaException
 from rasa.shared.utils.common import all_subclasses
@@ -31,7 +31,6 @@ __all__ = [
     "TrackerStore",
     "broker_messages",
     "event_classes",
-    "latest_session",
     "starts_session",
     "tracker_from_events",
 ]
@@ -42,27 +41,15 @@ SESSION_START_TEXT = ACTION_SESSION_START_NAME
 
 
 def starts_session(event: Event) -> bool:
-    """Whether a session begins at ``event``."""
+    """Whether a session begins at ``event``.
+
+    The condition by which ``get_trackers_for_conversation_sessions`` in
+    ``rasa.shared.core.trackers`` (3.6.21) splits a conversation.
+    """
     return (
         isinstance(event, ActionExecuted)
         and event.action_name == ACTION_SESSION_START_NAME
     )
-
-
-def latest_session(events: Sequence[Event]) -> List[Event]:
-    """The events of the last session among ``events``.
-
-    It is the cut of ``get_trackers_for_conversation_sessions`` in
-    ``rasa.shared.core.trackers`` (3.6.21), made by the function of Rasa's that makes
-    it there, without building a tracker for every older session.
-    """
-    sessions: List[List[Event]] = split_events(
-        events,
-        ActionExecuted,
-        {"action_name": ACTION_SESSION_START_NAME},
-        include_splitting_event=True,
-    )
-    return sessions[-1] if sessions else []
 
 
 def tracker_from_events(

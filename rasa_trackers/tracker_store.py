@@ -216,14 +216,12 @@ class EventLogTrackerStore(TrackerStore):
         # each of them delays the event loop by one more turn at the interpreter.
         with deadline.suspended(), self._decoding:
             events = self._decode(sender_id, stored)
-            if not all_sessions:
-                events = rasa_versions.latest_session(events)
             tracker = rasa_versions.tracker_from_events(self, sender_id, events)
         self._leave_mark(tracker, list(tracker.events), stored[-1].position)
         return tracker
 
     def _read_session(self, deadline: Deadline, sender_id: str) -> List[Stored]:
-        """The events of the last session, and perhaps some before it."""
+        """The events of the last session; all, if none was ever begun."""
         session: List[Stored] = []
         limit = _FIRST_PAGE
         before: Optional[int] = None

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from typing import Any, Callable, Iterator, List
 
 import pytest
@@ -85,3 +87,16 @@ def make_store(load: Callable[..., TrackerStore], endpoint: Endpoint, domain: Do
 @pytest.fixture
 def store(make_store: MakeStore) -> TrackerStore:
     return make_store()
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Any]:
+    """Awaits until a condition holds; fails after 15 seconds."""
+
+    async def eventually(condition: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + 15
+        while not await condition():
+            assert time.monotonic() < deadline, "did not come about"
+            await asyncio.sleep(0.05)
+
+    return eventually

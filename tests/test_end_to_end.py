@@ -1,33 +1,14 @@
-"""A real `rasa run` on our stores, through its loader, its channel and a crash."""
+"""A real `rasa run` on each store, through its loader, its channel and a crash."""
 
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator
+from typing import Iterator
 
 import pytest
 
+from backends import DURABLE, Endpoint
 from rasa_server import RasaServer, train
 
-
-def sqlite(request: pytest.FixtureRequest) -> Dict[str, Any]:
-    folder = request.getfixturevalue("tmp_path")
-    return {
-        "type": "rasa_trackers.SQLTrackerStore",
-        "dialect": "sqlite",
-        "db": str(folder / "conversations.db"),
-    }
-
-
-def postgresql(request: pytest.FixtureRequest) -> Dict[str, Any]:
-    server = request.getfixturevalue("postgres")
-    return {
-        "type": "rasa_trackers.SQLTrackerStore",
-        "dialect": "postgresql",
-        "url": server.host,
-        "port": server.port,
-        "db": server.create_database(),
-        "username": server.username,
-        "password": server.password,
-    }
+pytestmark = pytest.mark.parametrize("backend", DURABLE, indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -35,10 +16,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("model"))
 
 
-@pytest.fixture(params=[sqlite, postgresql], ids=lambda store: store.__name__)
-def rasa(request: pytest.FixtureRequest, model: Path) -> Iterator[RasaServer]:
-    tracker_store: Callable[[pytest.FixtureRequest], Dict[str, Any]] = request.param
-    with RasaServer(model, {"tracker_store": tracker_store(request)}) as server:
+@pytest.fixture
+def rasa(model: Path, endpoint: Endpoint) -> Iterator[RasaServer]:
+    with RasaServer(model, {"tracker_store": endpoint}) as server:
         yield server
 
 

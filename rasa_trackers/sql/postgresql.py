@@ -140,7 +140,8 @@ class PostgreSQLEventLog(SQLEventLog):
                 self._check_schema(connection)
         super().open()
         if not self._has_tail_index():
-            # Beside the store's work: it takes minutes for a table of many millions.
+            # Of a table that Rasa's own store has made. Beside this one's work: it
+            # takes minutes for many millions of events.
             threading.Thread(
                 target=self._create_tail_index, name="rasa_trackers-index", daemon=True
             ).start()
@@ -149,6 +150,14 @@ class PostgreSQLEventLog(SQLEventLog):
     def _setup(self) -> Iterator[Connection]:
         with self._writing("rasa_trackers: create tables") as connection:
             yield connection
+
+    def _create_tables(self, connection: Connection) -> None:
+        is_new = not sa.inspect(connection).has_table(
+            self._events.name, schema=self._schema
+        )
+        super()._create_tables(connection)
+        if is_new:
+            self._tables.tail_index.create(connection)
 
     def _check_schema(self, connection: Connection) -> None:
         found = connection.execute(
