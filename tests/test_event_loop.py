@@ -1,0 +1,73 @@
+"""Rasa serves every user from one event loop: a store must never hold it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+
+import pytest
+from conversations import add, conversation, tracker, turn
+
+EVENTS = 3000
+LONGEST_STALL = 0.05
+
+
+class Pulse:
+    """Measures the longest time, in seconds, that the event loop did not turn."""
+
+    async def __aenter__(self):
+        self.longest = 0.0
+        self._task = asyncio.ensure_future(self._beat())
+        await asyncio.sleep(0)
+        return self
+
+    async def _beat(self):
+        last = time.perf_counter()
+        while True:
+            await asyncio.sleep(0)
+            now = time.perf_counter()
+            self.longest = max(self.longest, now - last)
+            last = now
+
+    async def __aexit__(self, *_exception):
+        self._task.cancel()
+
+
+@pytest.fixture
+def _heap_of_a_server_that_just_started():
+    """Leaves what other tests have loaded to no garbage collection.
+
+    A full collection stops the process for a time that grows with all objects in it
+    (150 ms with this suite loaded), whoever made the object that set it off.
+    """
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("_heap_of_a_server_that_just_started")
+async def test_long_sessions_do_not_hold_the_event_loop(make_store, domain):
+    store = make_store()
+    names = [f"user-{number}" for number in range(4)]
+    trackers = [tracker(name, conversation(1, EVENTS // 8), domain) for name in names]
+    stalls = []
+    # A pause of the machine is no stall of ours, so the best of some runs counts.
+    for _ in range(3):
+        async with Pulse() as pulse:
+            await asyncio.gather(*(store.save(each) for each in trackers))
+            for each in await asyncio.gather(*(store.retrieve(name) for name in names)):
+                add(each, turn())
+                await store.save(each)
+        stalls.append(pulse.longest)
+    assert min(stalls) < LONGEST_STALL
+
+
+async def test_calls_overlap(make_store, backend):
+    """One slow answer does not make the others wait."""
+    store = make_store()
+    async with Pulse() as pulse:
+        await asyncio.gather(*(store.save(tracker(f"user-{number}", turn())) for number in range(50)))
+    assert len(list(await store.keys())) == 50
+    assert pulse.longest < 1
