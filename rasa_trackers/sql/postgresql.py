@@ -193,7 +193,8 @@ class PostgreSQLEventLog(SQLEventLog):
                     "WHERE i.indrelid = to_regclass(:events) AND c.relname = :name"
                 ),
                 {
-                    "events": preparer.format_table(self._events),
+                    # As a value it is not read for "%s", which the driver's SQL is.
+                    "events": preparer.format_table(self._events).replace("%%", "%"),
                     "name": self._tables.tail_index.name,
                 },
             ).scalar()
@@ -276,8 +277,8 @@ class PostgreSQLEventLog(SQLEventLog):
         self, sender_id: str, entries: Sequence[Entry], after: int
     ) -> Tuple[str, Tuple[Any, ...]]:
         preparer = self._engine.dialect.identifier_preparer
-        events = preparer.format_table(self._events).replace("%", "%%")
-        expiry = preparer.format_table(self._expiry).replace("%", "%%")
+        events = preparer.format_table(self._events)
+        expiry = preparer.format_table(self._expiry)
         message = ["SELECT pg_advisory_xact_lock(%s);"]
         parameters: List[Any] = [lock_key(sender_id)]
         if self._record_exp is not None:
@@ -396,7 +397,7 @@ def _create_database(engine: sa.engine.Engine, database: str) -> None:
             return
         quoted = engine.dialect.identifier_preparer.quote_identifier(database)
         try:
-            connection.exec_driver_sql(f"CREATE DATABASE {quoted}".replace("%", "%%"))
+            connection.exec_driver_sql(f"CREATE DATABASE {quoted}")
         except sqlalchemy.exc.DBAPIError:
             # Another worker may have created it at the same time.
             if not connection.execute(exists, {"name": database}).scalar():

@@ -10,7 +10,7 @@ from sqlalchemy.engine.url import URL
 
 from rasa_trackers import options
 from rasa_trackers.event_log import EventLog
-from rasa_trackers.rasa_versions import Domain
+from rasa_trackers.rasa_versions import Domain, RasaException
 from rasa_trackers.sql.connection import (
     DEFAULT_DATABASE,
     create_engine,
@@ -134,6 +134,12 @@ def _postgresql_log(
     schema = os.environ.get("POSTGRESQL_SCHEMA") or None
     pool_size = _from_environment("POSTGRESQL_POOL_SIZE", _DEFAULT_POOL_SIZE, 0)
     max_overflow = _from_environment("POSTGRESQL_MAX_OVERFLOW", _DEFAULT_MAX_OVERFLOW, -1)
+    connections = pool_size + max_overflow
+    if connections == 0:
+        raise RasaException(
+            "POSTGRESQL_POOL_SIZE and POSTGRESQL_MAX_OVERFLOW are both 0, which leaves "
+            "the tracker store no connection. Raise one of them."
+        )
     engine = postgresql_engine(
         url, timeout=timeout, pool_size=pool_size, max_overflow=max_overflow
     )
@@ -149,9 +155,8 @@ def _postgresql_log(
         record_exp=record_exp,
         login_engine=login_engine,
     )
-    # SQLAlchemy takes 0 and -1 for "any number".
-    unlimited = pool_size == 0 or max_overflow == -1
-    return log, _WORKERS if unlimited else min(_WORKERS, pool_size + max_overflow)
+    # SQLAlchemy takes -1 for "any number".
+    return log, _WORKERS if max_overflow == -1 else min(_WORKERS, connections)
 
 
 def _from_environment(name: str, default: int, minimum: int) -> int:
