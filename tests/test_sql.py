@@ -11,9 +11,18 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from backends import BACKENDS
-from conversations import add, as_dicts, conversation, dicts, session_start, tracker, turn
 from rasa.shared.exceptions import RasaException
+
+from backends import BACKENDS
+from conversations import (
+    add,
+    as_dicts,
+    conversation,
+    dicts,
+    session_start,
+    tracker,
+    turn,
+)
 from rasa_trackers.sql.schema import tables
 from rasa_trackers.sql.store import SQLTrackerStore
 
@@ -34,12 +43,17 @@ def rasas_store(load, endpoint, domain):
 
 def rows(store, statement, **parameters):
     with store._log._engine.connect() as connection:
-        return [tuple(row) for row in connection.execute(sa.text(statement), parameters)]
+        return [
+            tuple(row) for row in connection.execute(sa.text(statement), parameters)
+        ]
 
 
 def indexes(store):
     inspector = sa.inspect(store._log._engine)
-    return {index["name"]: index["column_names"] for index in inspector.get_indexes("events")}
+    return {
+        index["name"]: index["column_names"]
+        for index in inspector.get_indexes("events")
+    }
 
 
 # Rasa's own store
@@ -59,7 +73,9 @@ async def test_what_rasas_store_wrote_is_read_and_continued(make_store, rasas_st
     assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(first + new)
 
 
-async def test_rasas_store_reads_and_continues_what_this_one_wrote(make_store, rasas_store):
+async def test_rasas_store_reads_and_continues_what_this_one_wrote(
+    make_store, rasas_store
+):
     events = conversation(1, 2)
     await make_store().save(tracker("ada", events))
     old = rasas_store()
@@ -69,7 +85,9 @@ async def test_rasas_store_reads_and_continues_what_this_one_wrote(make_store, r
     add(retrieved, new)
     # Rasa's store counts from ``session_started`` on, so it is given that part.
     await old.save(tracker("ada", list(retrieved.events)[1:]))
-    assert as_dicts(await make_store().retrieve_full_tracker("ada")) == dicts(events + new)
+    assert as_dicts(await make_store().retrieve_full_tracker("ada")) == dicts(
+        events + new
+    )
 
 
 async def test_rows_are_those_of_rasas_store(make_store, rasas_store):
@@ -79,10 +97,14 @@ async def test_rows_are_those_of_rasas_store(make_store, rasas_store):
     columns = "type_name, timestamp, intent_name, action_name, data"
     statement = f"SELECT {columns} FROM events WHERE sender_id = :sender_id ORDER BY id"
     store = make_store()
-    assert rows(store, statement, sender_id="ours") == rows(store, statement, sender_id="theirs")
+    assert rows(store, statement, sender_id="ours") == rows(
+        store, statement, sender_id="theirs"
+    )
 
 
-async def test_tables_are_those_of_rasas_store(make_store, rasas_store, backend, request):
+async def test_tables_are_those_of_rasas_store(
+    make_store, rasas_store, backend, request
+):
     with backend.database(request) as other:
         rasas = rasas_store()
         theirs = sa.inspect(rasas.engine)
@@ -111,7 +133,9 @@ def test_new_database_gets_the_indexes(make_store, backend):
 
 
 @on_postgresql
-async def test_database_of_rasas_store_gets_the_index(make_store, rasas_store, eventually):
+async def test_database_of_rasas_store_gets_the_index(
+    make_store, rasas_store, eventually
+):
     await rasas_store().save(tracker("ada", conversation(1, 1)))
     store = make_store()
 
@@ -123,13 +147,16 @@ async def test_database_of_rasas_store_gets_the_index(make_store, rasas_store, e
 
 
 @on_postgresql
-async def test_index_is_built_while_others_write(make_store, rasas_store, endpoint, eventually):
-    """An open transaction that has written holds CREATE INDEX CONCURRENTLY up; it must
-    hold up neither the start nor other writers."""
+async def test_index_is_built_while_others_write(
+    make_store, rasas_store, endpoint, eventually
+):
+    """CREATE INDEX CONCURRENTLY waits for transactions, and nobody waits for it."""
     old = rasas_store()
     await old.save(tracker("ada", conversation(1, 1)))
     with old.engine.begin() as connection:
-        connection.execute(sa.text("INSERT INTO events (sender_id, type_name, data) VALUES ('x', 'slot', '{}')"))
+        connection.execute(
+            sa.text("INSERT INTO events (sender_id, type_name) VALUES ('x', 'slot')")
+        )
         store = make_store()
         kept = await store.retrieve("ada")
         add(kept, turn())
@@ -144,14 +171,27 @@ async def test_index_is_built_while_others_write(make_store, rasas_store, endpoi
 
 
 @on_postgresql
-async def test_index_whose_build_was_broken_off_is_built_again(make_store, rasas_store, eventually):
+async def test_index_whose_build_was_broken_off_is_built_again(
+    make_store, rasas_store, eventually
+):
     old = rasas_store()
-    with old.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with old.engine.connect().execution_options(
+        isolation_level="AUTOCOMMIT"
+    ) as connection:
         for _ in range(2):
-            connection.execute(sa.text("INSERT INTO events (sender_id, type_name, data) VALUES ('x', 'slot', '{}')"))
+            connection.execute(
+                sa.text(
+                    "INSERT INTO events (sender_id, type_name) VALUES ('x', 'slot')"
+                )
+            )
         # As after a crash: an index of this name that is not valid.
         with pytest.raises(sa.exc.IntegrityError):
-            connection.execute(sa.text("CREATE UNIQUE INDEX CONCURRENTLY ix_events_sender_id_id ON events (sender_id)"))
+            connection.execute(
+                sa.text(
+                    "CREATE UNIQUE INDEX CONCURRENTLY ix_events_sender_id_id "
+                    "ON events (sender_id)"
+                )
+            )
     store = make_store()
 
     async def there():
@@ -166,7 +206,9 @@ async def test_index_that_may_not_be_created_is_a_warning(
     make_store, rasas_store, endpoint, postgres_server, caplog, eventually
 ):
     rasas_store()
-    with postgres_server.administrator(endpoint["db"]) as connection, connection.cursor() as cursor:
+    with postgres_server.administrator(
+        endpoint["db"]
+    ) as connection, connection.cursor() as cursor:
         cursor.execute("ALTER TABLE events OWNER TO postgres")
         cursor.execute(f"GRANT ALL ON events, events_id_seq TO {endpoint['username']}")
     store = make_store()
@@ -185,24 +227,46 @@ async def test_reading_uses_the_index_whatever_the_statistics_say(make_store):
     store = make_store()
     for number in range(20):
         await store.save(tracker(f"user-{number}", conversation(1, 10)))
-    newest = str(store._log._read_newest.compile(store._log._engine, compile_kwargs={"literal_binds": False}))
+    newest = str(
+        store._log._read_newest.compile(
+            store._log._engine, compile_kwargs={"literal_binds": False}
+        )
+    )
     with store._log._engine.connect() as connection:
         for statistics in (False, True):
             if statistics:
                 connection.exec_driver_sql("ANALYZE events")
-            plan = connection.exec_driver_sql(
-                "EXPLAIN " + newest, {"sender_id": "user-3", "limit": 100}
-            ).scalars().all()
+            plan = (
+                connection.exec_driver_sql(
+                    "EXPLAIN " + newest, {"sender_id": "user-3", "limit": 100}
+                )
+                .scalars()
+                .all()
+            )
             assert "ix_events_sender_id_id" in "\n".join(plan)
 
 
-def test_several_workers_start_at_once_on_a_database_of_rasas_store(endpoint, rasas_store):
+def test_several_workers_start_at_once_on_a_database_of_rasas_store(
+    endpoint, rasas_store
+):
     """On an empty one: ``test_four_writers_begin_on_an_empty_database``."""
     rasas_store()
     command = [sys.executable, str(Path(__file__).with_name("writer.py"))]
-    task = {"endpoint": endpoint, "sender_id": "ada", "writer": "x", "events": 0, "fresh": False}
+    task = {
+        "endpoint": endpoint,
+        "sender_id": "ada",
+        "writer": "x",
+        "events": 0,
+        "fresh": False,
+    }
     workers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(3)
     ]
     for worker in workers:
@@ -218,10 +282,17 @@ async def test_complete_url(load, endpoint, backend, domain):
         url = f"sqlite:///{endpoint['db']}"
     else:
         url = sa.engine.url.URL.create(
-            "postgres", endpoint["username"], endpoint["password"], endpoint["url"], endpoint["port"], endpoint["db"]
+            "postgres",
+            endpoint["username"],
+            endpoint["password"],
+            endpoint["url"],
+            endpoint["port"],
+            endpoint["db"],
         ).render_as_string(hide_password=False)
     events = session_start()
-    await load({"type": endpoint["type"], "url": url}, domain).save(tracker("ada", events))
+    await load({"type": endpoint["type"], "url": url}, domain).save(
+        tracker("ada", events)
+    )
     assert as_dicts(await load(endpoint, domain).retrieve("ada")) == dicts(events)
 
 
@@ -238,12 +309,14 @@ async def test_host_with_port_and_complete_url_without_password(load, endpoint, 
         "username": endpoint["username"],
         "password": endpoint["password"],
     }
-    assert as_dicts(await load(without_password, domain).retrieve("ada")) == dicts(events)
+    assert as_dicts(await load(without_password, domain).retrieve("ada")) == dicts(
+        events
+    )
 
 
 @on_sqlite
 def test_arguments_by_position_and_by_both_names_of_the_url(endpoint, domain, tmp_path):
-    """Rasa 1.10 passes ``url``, Rasa 3 ``host``; the documented contract says ``url``."""
+    """Rasa 1.10 passes ``url``, Rasa 3 ``host``; the documentation says ``url``."""
     url = f"sqlite:///{endpoint['db']}"
     broker = object()
     for store in (
@@ -309,7 +382,7 @@ async def test_full_disk_is_an_error_and_loses_nothing(make_store):
     )
     big = turn("x" * 100_000)
     add(kept, big)
-    with pytest.raises(RasaException, match="full.*Free space"):
+    with pytest.raises(RasaException, match=r"full.*Free space"):
         await store.save(kept)
     assert as_dicts(await store.retrieve("ada")) == before
     sa.event.remove(store._log._engine, "checkout", limit)
@@ -345,9 +418,13 @@ def test_login_db_of_sqlite_is_ignored_as_rasa_does(make_store, caplog, endpoint
 
 @on_postgresql
 @pytest.mark.parametrize("name", ["plain", 'Odd "schema" -- %s'])
-async def test_schema_from_the_environment(make_store, endpoint, postgres_server, monkeypatch, name):
+async def test_schema_from_the_environment(
+    make_store, endpoint, postgres_server, monkeypatch, name
+):
     quoted = name.replace('"', '""')
-    with postgres_server.connect(endpoint["db"]) as connection, connection.cursor() as cursor:
+    with postgres_server.connect(
+        endpoint["db"]
+    ) as connection, connection.cursor() as cursor:
         cursor.execute(f'CREATE SCHEMA "{quoted}"')
     monkeypatch.setenv("POSTGRESQL_SCHEMA", name)
     store = make_store(record_exp=1000)
@@ -366,10 +443,15 @@ async def test_pool_settings_from_the_environment(make_store, monkeypatch):
     assert store._log._engine.pool.size() == 1
     for number in range(5):
         await store.save(tracker(f"user-{number}", session_start()))
-    found = await asyncio.gather(*(store.retrieve(f"user-{number % 5}") for number in range(40)))
+    found = await asyncio.gather(
+        *(store.retrieve(f"user-{number % 5}") for number in range(40))
+    )
     assert all(found)
     monkeypatch.setenv("POSTGRESQL_POOL_SIZE", "0")
-    with pytest.raises(RasaException, match="POSTGRESQL_POOL_SIZE and POSTGRESQL_MAX_OVERFLOW are both 0"):
+    with pytest.raises(
+        RasaException,
+        match="POSTGRESQL_POOL_SIZE and POSTGRESQL_MAX_OVERFLOW are both 0",
+    ):
         make_store()
     monkeypatch.setenv("POSTGRESQL_MAX_OVERFLOW", "-1")
     assert await make_store().retrieve("user-0")
@@ -384,9 +466,16 @@ def test_pool_has_rasas_size_and_tests_its_connections(make_store):
 
 
 @on_postgresql
-async def test_server_with_another_default_isolation(make_store, endpoint, postgres_server):
-    with postgres_server.administrator(endpoint["db"]) as connection, connection.cursor() as cursor:
-        cursor.execute(f'ALTER DATABASE "{endpoint["db"]}" SET default_transaction_isolation TO \'serializable\'')
+async def test_server_with_another_default_isolation(
+    make_store, endpoint, postgres_server
+):
+    with postgres_server.administrator(
+        endpoint["db"]
+    ) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            f'ALTER DATABASE "{endpoint["db"]}" '
+            "SET default_transaction_isolation TO 'serializable'"
+        )
     store = make_store()
     assert rows(store, "SHOW transaction_isolation") == [("read committed",)]
 
@@ -432,12 +521,15 @@ async def test_sender_id_that_is_no_text(store, sender_id):
         ("[]", "not a Rasa event"),
     ],
 )
-async def test_event_that_cannot_be_read_is_skipped_and_kept(store, make_store, caplog, data, reason):
+async def test_event_that_cannot_be_read_is_skipped_and_kept(
+    store, make_store, caplog, data, reason
+):
     events = conversation(1, 1)
     await store.save(tracker("ada", events))
     with store._log._engine.begin() as connection:
         connection.execute(
-            sa.insert(tables().events), {"sender_id": "ada", "type_name": "x", "data": data}
+            sa.insert(tables().events),
+            {"sender_id": "ada", "type_name": "x", "data": data},
         )
     retrieved = await store.retrieve("ada")
     assert as_dicts(retrieved) == dicts(events)

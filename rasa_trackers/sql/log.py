@@ -34,7 +34,8 @@ class SQLEventLog(EventLog):
         name: str,
         record_exp: Optional[float] = None,
     ) -> None:
-        """
+        """Prepare the statements.
+
         Args:
             engine: Engine of the database, in future mode.
             tables: The tables to use.

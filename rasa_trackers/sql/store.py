@@ -28,6 +28,10 @@ from rasa_trackers.tracker_store import EventLogTrackerStore, never_falls_back
 
 logger = logging.getLogger(__name__)
 
+#: Makes the log for a URL, ``login_db``, ``timeout`` and ``record_exp``; gives it
+#: with the number of calls that it takes at one time.
+_MakeLog = Callable[[URL, Optional[str], float, Optional[float]], Tuple[EventLog, int]]
+
 #: Calls to the database at one time; they take a millisecond each.
 _WORKERS = 8
 # Rasa's own defaults (``rasa.core.tracker_store``, 3.6.21).
@@ -107,7 +111,8 @@ class SQLTrackerStore(EventLogTrackerStore):
             password=password,
             query=query,
         )
-        log, workers = _LOGS.get(location.get_backend_name(), _any_log)(
+        make_log: _MakeLog = _LOGS.get(location.get_backend_name(), _any_log)
+        log, workers = make_log(
             location, options.text("login_db", login_db), timeout, expiry
         )
         super().__init__(
@@ -133,7 +138,9 @@ def _postgresql_log(
 ) -> Tuple[EventLog, int]:
     schema = os.environ.get("POSTGRESQL_SCHEMA") or None
     pool_size = _from_environment("POSTGRESQL_POOL_SIZE", _DEFAULT_POOL_SIZE, 0)
-    max_overflow = _from_environment("POSTGRESQL_MAX_OVERFLOW", _DEFAULT_MAX_OVERFLOW, -1)
+    max_overflow = _from_environment(
+        "POSTGRESQL_MAX_OVERFLOW", _DEFAULT_MAX_OVERFLOW, -1
+    )
     connections = pool_size + max_overflow
     if connections == 0:
         raise RasaException(
@@ -192,7 +199,7 @@ def _ignore_login_db(login_db: Optional[str]) -> None:
         logger.warning("The option 'login_db' only has a meaning for PostgreSQL.")
 
 
-_LOGS: Dict[str, Callable[..., Tuple[EventLog, int]]] = {
+_LOGS: Dict[str, _MakeLog] = {
     "sqlite": _sqlite_log,
     "postgresql": _postgresql_log,
 }
