@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any, List
 
 if TYPE_CHECKING:
     from rasa_trackers.memory import InMemoryTrackerStore
-    from rasa_trackers.sql import SQLTrackerStore
+    from rasa_trackers.sql import OracleTrackerStore, SQLTrackerStore
 
 __version__ = "0.1.0"
 
-__all__ = ["InMemoryTrackerStore", "SQLTrackerStore"]
+__all__ = ["InMemoryTrackerStore", "OracleTrackerStore", "SQLTrackerStore"]
 
 _MODULES = {
     "InMemoryTrackerStore": "rasa_trackers.memory",
+    "OracleTrackerStore": "rasa_trackers.sql",
     "SQLTrackerStore": "rasa_trackers.sql",
 }
 

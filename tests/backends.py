@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator
 
 import pytest
+
+from servers import h2
 
 #: What a backend yields: the tracker_store section of an endpoints.yml that names a
 #: database of the test's own.
@@ -57,12 +62,38 @@ def _postgresql(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
     server.drop_database(database)
 
 
+@contextlib.contextmanager
+def _oracle(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    """H2 in Oracle mode, by a driver that passes for cx_Oracle.
+
+    For processes that the test starts, too.
+    """
+    server = request.getfixturevalue("h2_server")
+    database = server.create_database()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(h2.__file__).with_name("h2_modules")))
+        patch.setenv(h2.JAR_VARIABLE, str(server.jar))
+        patch.setitem(
+            sys.modules, "cx_Oracle", importlib.import_module("servers.h2_driver")
+        )
+        yield {
+            "type": "rasa_trackers.OracleTrackerStore",
+            "url": server.host,
+            "port": server.port,
+            "db": database,
+            "username": h2.USER,
+            "password": h2.PASSWORD,
+        }
+        server.drop_database(database)
+
+
 BACKENDS: Dict[str, Backend] = {
     backend.name: backend
     for backend in (
         Backend("memory", _memory, durable=False),
         Backend("sqlite", _sqlite),
         Backend("postgresql", _postgresql),
+        Backend("oracle", _oracle),
     )
 }
 DURABLE = [name for name, backend in BACKENDS.items() if backend.durable]

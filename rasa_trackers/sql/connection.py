@@ -69,7 +69,9 @@ def engine_url(
     }
     if url and "://" in url:
         complete = _parsed(url)
-        if parts["database"] == DEFAULT_DATABASE:
+        if complete.get_backend_name() == "oracle":
+            _name_oracle_service(parts, driver_options, complete)
+        if parts.get("database") == DEFAULT_DATABASE:
             # A URL without a database has a meaning of its own: ``sqlite://``.
             del parts["database"]
         given = {name: getattr(complete, name) for name in parts}
@@ -92,9 +94,13 @@ def engine_url(
                 f"SQLite is a file and has no server, but 'url: {url}' names one. "
                 f"Remove 'url', or set 'dialect' to the database that runs there."
             )
+        if dialect.startswith("oracle") and url.startswith("("):
+            # A complete address in Oracle's own form, not a host.
+            driver_options["dsn"] = url
+            url = ""
         try:
             split = urlsplit(f"//{url}")
-            host = split.hostname or url
+            host = split.hostname or url or None
             parts["port"] = split.port or parts["port"]
         except ValueError:
             raise RasaException(
@@ -103,7 +109,32 @@ def engine_url(
             ) from None
         parts["username"] = parts["username"] or unquote(split.username or "") or None
         parts["password"] = parts["password"] or unquote(split.password or "") or None
+        if dialect.startswith("oracle") and split.path.strip("/"):
+            parts["database"] = split.path.strip("/")  # as in Oracle's "Easy Connect"
+    if dialect.startswith("oracle"):
+        _name_oracle_service(parts, driver_options)
     return URL.create(_current_name(dialect), host=host, query=driver_options, **parts)
+
+
+def _name_oracle_service(
+    parts: Dict[str, Any],
+    driver_options: Dict[str, Any],
+    complete: Optional[URL] = None,
+) -> None:
+    """Take the option ``db`` for an Oracle service, unless a place is named already.
+
+    In SQLAlchemy a database in an Oracle URL is a SID, which databases of today's
+    kind (pluggable ones) don't have.
+    """
+    database = parts.pop("database")
+    named = {"service_name", "sid", "dsn"} & {
+        *driver_options,
+        *(complete.query if complete else ()),
+    }
+    if named or database == DEFAULT_DATABASE or (complete and complete.database):
+        return
+    if database:
+        driver_options["service_name"] = database
 
 
 def _parsed(url: str) -> URL:
@@ -127,7 +158,7 @@ def _current_name(dialect: str) -> str:
 def create_engine(
     url: URL, *, connect_args: Mapping[str, Any], **engine_options: Any
 ) -> sa.engine.Engine:
-    """An engine whose connections are tested before use.
+    """An engine whose connections are tested before use, unless an option differs.
 
     Raises:
         RasaException: for an unknown dialect or driver option, or a driver that is
@@ -136,13 +167,15 @@ def create_engine(
     try:
         return sa.create_engine(
             url,
-            future=True,
-            pool_pre_ping=True,
-            pool_recycle=_RECYCLE,
-            # What users said does not belong in errors and logs.
-            hide_parameters=True,
-            connect_args=dict(connect_args),
-            **engine_options,
+            **{
+                "future": True,
+                "pool_pre_ping": True,
+                "pool_recycle": _RECYCLE,
+                # What users said does not belong in errors and logs.
+                "hide_parameters": True,
+                "connect_args": dict(connect_args),
+                **engine_options,
+            },
         )
     except sqlalchemy.exc.NoSuchModuleError:
         near = difflib.get_close_matches(

@@ -72,6 +72,7 @@ class SQLEventLog(EventLog):
             sa.select(events.c.id, events.c.data).where(alive).order_by(events.c.id)
         )
         self._newest_id = sa.select(sa.func.max(events.c.id)).where(mine)
+        self._insert_events = sa.insert(events)
         self._delete_events = sa.delete(events).where(mine)
         self._delete_expired = sa.delete(events).where(sa.and_(mine, expired))
         self._delete_expiry = sa.delete(expiry).where(
@@ -119,7 +120,7 @@ class SQLEventLog(EventLog):
                 connection.execute(self._delete_expired, {"sender_id": sender_id})
             if self._has_newer(connection, sender_id, after):
                 return None
-            return self._insert(connection, sender_id, entries)
+            return self._insert(connection, sender_id, entries, after)
 
     def replace(
         self, sender_id: str, entries: Sequence[Entry], after: int
@@ -130,7 +131,7 @@ class SQLEventLog(EventLog):
             self._erase(connection, sender_id)
             if not entries:
                 return START
-            return self._insert(connection, sender_id, entries)
+            return self._insert(connection, sender_id, entries, after)
 
     def delete(self, sender_id: str) -> bool:
         with self._writing(sender_id) as connection:
@@ -143,10 +144,18 @@ class SQLEventLog(EventLog):
         return newest is not None and newest > after
 
     def _insert(
-        self, connection: Connection, sender_id: str, entries: Sequence[Entry]
+        self,
+        connection: Connection,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
     ) -> int:
+        """Insert rows, whose ids must be greater than ``after``.
+
+        Ids that a database gives only ever grow, with few exceptions.
+        """
         connection.execute(
-            sa.insert(self._events), [row(sender_id, entry) for entry in entries]
+            self._insert_events, [row(sender_id, entry) for entry in entries]
         )
         if self._record_exp is not None:
             connection.execute(self._delete_expiry, {"sender_id": sender_id})

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple, Optional
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.oracle import BINARY_DOUBLE
 
 #: Characters that the text columns hold.
 COLUMN_LENGTH = 255
@@ -41,7 +42,8 @@ def tables(schema: Optional[str] = None) -> Tables:
         ),
         sa.Column("sender_id", sa.String(COLUMN_LENGTH), nullable=False, index=True),
         sa.Column("type_name", sa.String(COLUMN_LENGTH), nullable=False),
-        sa.Column("timestamp", sa.Float),
+        # Oracle's FLOAT is decimal, and moves what is bound as one by a microsecond.
+        sa.Column("timestamp", sa.Float().with_variant(BINARY_DOUBLE(), "oracle")),
         sa.Column("intent_name", sa.String(COLUMN_LENGTH)),
         sa.Column("action_name", sa.String(COLUMN_LENGTH)),
         sa.Column("data", sa.Text),
@@ -51,7 +53,13 @@ def tables(schema: Optional[str] = None) -> Tables:
         metadata,
         sa.Column("sender_id", sa.String(COLUMN_LENGTH), primary_key=True),
         # Seconds since the epoch by the database's clock.
-        sa.Column("expires_at", sa.Float(53), nullable=False, index=True),
+        sa.Column(
+            "expires_at",
+            sa.Float(53).with_variant(BINARY_DOUBLE(), "oracle"),
+            nullable=False,
+        ),
+        # Named here, because Oracle before 12.2 takes 30 characters at the most.
+        sa.Index("ix_rasa_trackers_expires_at", "expires_at"),
     )
     # Without a table yet, so that creating ``events`` does not create it: databases
     # that Rasa's store has set up need it too.

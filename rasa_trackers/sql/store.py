@@ -18,6 +18,8 @@ from rasa_trackers.sql.connection import (
     engine_url,
 )
 from rasa_trackers.sql.log import SQLEventLog
+from rasa_trackers.sql.oracle import OracleEventLog
+from rasa_trackers.sql.oracle_connection import oracle_engine, place
 from rasa_trackers.sql.postgresql import (
     PostgreSQLEventLog,
     postgresql_engine,
@@ -42,7 +44,7 @@ _DEFAULT_MAX_OVERFLOW = 100
 class SQLTrackerStore(EventLogTrackerStore):
     """Keeps conversations in an SQL database, in the tables of Rasa's own store.
 
-    SQLite and PostgreSQL have the guarantees of :class:`EventLog` in full. Other
+    SQLite, PostgreSQL and Oracle have the guarantees of :class:`EventLog` in full. Other
     databases that SQLAlchemy has a dialect for run in plain transactions.
     """
 
@@ -129,8 +131,129 @@ class SQLTrackerStore(EventLogTrackerStore):
                 "retrieve_events_from_previous_conversation_sessions",
                 retrieve_events_from_previous_conversation_sessions,
             ),
-            secrets=[str(location.password) if location.password else None],
+            secrets=[
+                str(location.password) if location.password else None,
+                *(
+                    value
+                    for name, value in location.query.items()
+                    if "password" in name and isinstance(value, str)
+                ),
+            ],
         )
+
+
+class OracleTrackerStore(SQLTrackerStore):
+    """Keeps conversations in an Oracle database, 11.2 or later.
+
+    The same as :class:`SQLTrackerStore` with ``dialect: oracle+cx_oracle`` or
+    ``oracle+oracledb``, and Oracle's own options beside ``query`` instead of in it.
+    """
+
+    @never_falls_back
+    def __init__(
+        self,
+        domain: Optional[Domain] = None,
+        url: Optional[str] = None,
+        event_broker: Optional[Any] = None,
+        *,
+        dialect: str = "oracle",
+        host: Optional[str] = None,
+        port: Optional[int] = None,
+        db: str = DEFAULT_DATABASE,
+        username: Optional[str] = None,
+        password: Optional[str] = None,
+        service_name: Optional[str] = None,
+        sid: Optional[str] = None,
+        dsn: Optional[str] = None,
+        schema: Optional[str] = None,
+        create_tables: bool = True,
+        query: Optional[Dict[str, Any]] = None,
+        record_exp: Optional[float] = None,
+        timeout: float = options.DEFAULT_TIMEOUT,
+        startup_timeout: Optional[float] = None,
+        retrieve_events_from_previous_conversation_sessions: bool = False,
+        **unknown: Any,
+    ) -> None:
+        """Connect to the database and create what is missing there.
+
+        Args:
+            domain: The assistant's domain; Rasa sets it later.
+            url: Host of the database server, ``host:port``, ``host:port/service``, an
+                address in Oracle's own form, or a complete SQLAlchemy URL.
+            event_broker: Where new events are published, or ``None``.
+            dialect: ``oracle`` takes the driver that is installed;
+                ``oracle+cx_oracle``, ``oracle+oracledb``.
+            host: Another name of ``url``; Rasa 3 passes that one.
+            port: Port of the listener; 1521 unless given.
+            db: Service name of the database.
+            username: User name at the database server.
+            password: Password at the database server.
+            service_name: Another name of ``db``.
+            sid: SID of the database, where it has no service name.
+            dsn: A complete address, or a name of ``tnsnames.ora``, instead of ``url``,
+                ``port`` and ``db``.
+            schema: Schema of the tables; the user's own unless given.
+            create_tables: Whether to create the tables, the sequence and the index
+                where they are missing. If not, no DDL is ever run, and
+                ``rasa_trackers/sql/oracle.sql`` is for the administrator.
+            query: ``wallet_location``, ``wallet_password``, ``protocol``,
+                ``ssl_server_dn_match``, ``ssl_server_cert_dn``, ``thick_mode``,
+                ``lib_dir``, ``config_dir``, and any other option of the driver's
+                ``connect``.
+            record_exp: Seconds after its last message that a conversation is erased.
+            timeout: Seconds that the server may stay silent in any call.
+            startup_timeout: Seconds to wait now for a server that is not up yet;
+                ``timeout`` unless given.
+            retrieve_events_from_previous_conversation_sessions: Whether ``retrieve``
+                gives all sessions instead of the last one.
+            unknown: Refused.
+
+        Raises:
+            ConnectionException: when the server could not be reached in time.
+            RasaException: for an option that is unknown or has no sensible value, a
+                missing driver or client library, and all that the server refuses.
+        """
+        options.reject_unknown(type(self), unknown)
+        if not isinstance(dialect, str) or dialect.split("+")[0] != "oracle":
+            raise RasaException(
+                "The option 'dialect' of the OracleTrackerStore must be oracle, "
+                "oracle+cx_oracle or oracle+oracledb. Correct it in endpoints.yml."
+            )
+        own = {
+            "service_name": options.text("service_name", service_name),
+            "sid": options.text("sid", sid),
+            "dsn": options.text("dsn", dsn),
+            "schema": options.text("schema", schema),
+        }
+        merged = options.mapping("query", query)
+        merged.update({name: value for name, value in own.items() if value})
+        if not options.flag("create_tables", create_tables):
+            merged["create_tables"] = "false"
+        super().__init__(
+            domain,
+            url,
+            event_broker,
+            dialect=dialect,
+            host=host,
+            port=port,
+            db=db,
+            username=username,
+            password=password,
+            query=merged,
+            record_exp=record_exp,
+            timeout=timeout,
+            startup_timeout=startup_timeout,
+            retrieve_events_from_previous_conversation_sessions=(
+                retrieve_events_from_previous_conversation_sessions
+            ),
+        )
+        # A complete URL of another database would have made another kind of log.
+        if not isinstance(self._log, OracleEventLog):
+            self.close()
+            raise RasaException(
+                "The option 'url' of the OracleTrackerStore names another kind of "
+                "database. Correct it, or set 'type: rasa_trackers.SQLTrackerStore'."
+            )
 
 
 def _postgresql_log(
@@ -182,6 +305,22 @@ def _sqlite_log(
     return log, workers
 
 
+def _oracle_log(
+    url: URL, login_db: Optional[str], timeout: float, record_exp: Optional[float]
+) -> Tuple[EventLog, int]:
+    _ignore_login_db(login_db)
+    target = place(url, timeout)
+    engine = oracle_engine(url, target, timeout=timeout, workers=_WORKERS)
+    log = OracleEventLog(
+        engine,
+        tables(target.schema),
+        name=target.name,
+        record_exp=record_exp,
+        create_tables=target.create_tables,
+    )
+    return log, _WORKERS
+
+
 def _any_log(
     url: URL, login_db: Optional[str], timeout: float, record_exp: Optional[float]
 ) -> Tuple[EventLog, int]:
@@ -202,4 +341,5 @@ def _ignore_login_db(login_db: Optional[str]) -> None:
 _LOGS: Dict[str, _MakeLog] = {
     "sqlite": _sqlite_log,
     "postgresql": _postgresql_log,
+    "oracle": _oracle_log,
 }

@@ -15,6 +15,7 @@ import pymongo.errors
 import pytest
 import redis as redis_driver
 
+from servers.h2 import H2Server
 from servers.mongo import MongoAccess, MongoServer
 from servers.postgres import PostgresAccess, PostgresServer
 from servers.process import wait_until
@@ -172,6 +173,13 @@ def mongo_proxy(mongo_server: MongoAccess) -> Iterator[TcpProxy]:
     """A proxy before `mongo_server`."""
     with TcpProxy(mongo_server.host, mongo_server.port) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def h2_server() -> Iterator[H2Server]:
+    """H2 in Oracle mode; an error where it cannot start, never a skip."""
+    with H2Server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

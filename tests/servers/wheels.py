@@ -60,7 +60,7 @@ def wheel_folder(distribution: str) -> Path:
             *("--python-version", PYTHON_OF_WHEELS, requirement(distribution)),
         )
 
-    return _made_once(requirement(distribution).replace("==", "-"), install)
+    return made_once(requirement(distribution).replace("==", "-"), install)
 
 
 def environment(
@@ -93,10 +93,11 @@ def environment(
         run(*_install_into(python), "--quiet", requirement(distribution))
 
     name = requirement(distribution).replace("==", "-") + "-environment"
-    return _made_once(name, install) / "bin" / "python"
+    return made_once(name, install) / "bin" / "python"
 
 
-def _made_once(name: str, make: Callable[[Path], None]) -> Path:
+def made_once(name: str, make: Callable[[Path], None]) -> Path:
+    """A folder of the cache, filled by `make` at the first call."""
     folder = cache_folder() / name
     if not folder.is_dir():
         # Made aside and renamed, so that two test runs at once, or one that was ended,

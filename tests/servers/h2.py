@@ -1,0 +1,147 @@
+"""H2 in its Oracle mode: what comes closest to an Oracle server without being one."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import uuid
+from pathlib import Path
+from typing import List
+
+from servers import wheels
+from servers.process import Server
+
+PACKAGE = "libh2-java"
+JAR = "usr/share/java/h2.jar"
+#: The environment variable that tells the driver where the jar is.
+JAR_VARIABLE = "RASA_TRACKERS_H2_JAR"
+USER = "RASA"
+PASSWORD = "geheim"
+
+#: What a session asks of Oracle's dictionary, from H2's.
+DICTIONARY = """
+CREATE VIEW all_ind_columns AS SELECT CURRENT_USER AS index_owner, index_name,
+  CASE WHEN table_schema = 'PUBLIC' THEN CURRENT_USER ELSE table_schema END
+    AS table_owner,
+  table_name, column_name, ordinal_position AS column_position
+FROM information_schema.index_columns
+"""
+
+
+def java_command() -> str:
+    """Path of a Java runtime.
+
+    Raises:
+        RuntimeError: If there is none.
+    """
+    home = os.environ.get("JAVA_HOME")
+    found = shutil.which("java", path=f"{home}/bin" if home else None)
+    if not found:
+        raise RuntimeError(
+            "H2 needs Java, and there is none: apt-get install default-jre-headless"
+        )
+    return found
+
+
+def jar_file() -> Path:
+    """H2 itself: as installed, or from Debian's package, unpacked into a cache.
+
+    Raises:
+        RuntimeError: If it cannot be had, with apt's own words.
+    """
+    installed = Path("/") / JAR
+    if installed.exists():
+        return installed
+    for command in ("apt-get", "dpkg"):
+        if not shutil.which(command):
+            raise RuntimeError(
+                f"H2 comes from Debian's package {PACKAGE}, and there is no {command} to "
+                f"fetch it. Put its jar at {installed}."
+            )
+
+    def unpack(folder: Path) -> None:
+        with tempfile.TemporaryDirectory() as download:
+            try:
+                _download(Path(download))
+            except RuntimeError:
+                if not wheels.is_root():
+                    raise RuntimeError(
+                        f"apt-get could not download {PACKAGE}. As root run: apt-get "
+                        f"update, or apt-get install {PACKAGE}"
+                    ) from None
+                # The lists of packages are missing or old, as in a fresh image.
+                wheels.run("apt-get", "update", "-qq")
+                _download(Path(download))
+            (package,) = Path(download).glob("*.deb")
+            wheels.run("dpkg", "-x", package, folder)
+
+    return wheels.made_once(f"{PACKAGE}-debian", unpack) / JAR
+
+
+def _download(folder: Path) -> None:
+    # apt writes to the current folder only. As root, apt's own user may not enter it,
+    # which is a warning.
+    done = subprocess.run(
+        ["apt-get", "download", "-qq", PACKAGE],
+        cwd=str(folder),
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
+    if done.returncode:
+        raise RuntimeError(f"apt-get download {PACKAGE} failed:\n{done.stdout[-2000:]}")
+
+
+class H2Server(Server):
+    """An H2 server whose databases live in its memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            self._java, self.jar = java_command(), jar_file()
+        except BaseException:
+            self.remove()
+            raise
+
+    def _command(self) -> List[str]:
+        return [
+            *(self._java, "-Xmx512m", "-XX:TieredStopAtLevel=1"),
+            *("-cp", str(self.jar), "org.h2.tools.Server"),
+            *("-tcp", "-tcpPort", str(self.port), "-ifNotExists"),
+        ]
+
+    def _is_ready(self) -> bool:
+        with socket.create_connection((self.host, self.port), timeout=1):
+            return True
+
+    def create_database(self) -> str:
+        """A new, empty database; gives its name, which is its service name."""
+        name = f"test_{uuid.uuid4().hex}"
+        connection = self._connect(name, create=True)
+        connection.cursor().execute(DICTIONARY)
+        connection.commit()
+        connection.close()
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """End a database, whoever is connected to it."""
+        from servers.h2_driver import DatabaseError
+
+        with contextlib.suppress(DatabaseError):  # its own connection ends as well
+            self._connect(name).cursor().execute("SHUTDOWN IMMEDIATELY")
+
+    def _connect(self, name: str, create: bool = False):  # type: ignore[no-untyped-def]
+        os.environ[JAR_VARIABLE] = str(self.jar)
+        from servers import h2_driver
+
+        return h2_driver.connect(
+            user=USER,
+            password=PASSWORD,
+            dsn=f"(HOST={self.host})(PORT={self.port})(SERVICE_NAME={name})",
+            create=create,
+        )
