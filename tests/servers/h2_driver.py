@@ -21,6 +21,7 @@ import threading
 from typing import Any, Dict, List, Optional, Tuple
 
 import jpype
+import jpype.config
 
 apilevel = "2.0"
 threadsafety = 2
@@ -165,6 +166,8 @@ _jvm_lock = threading.Lock()
 def _driver_manager() -> Any:
     with _jvm_lock:
         if not jpype.isJVMStarted():
+            # Else the process waits at its end for each thread that ever came by.
+            jpype.config.destroy_jvm = False
             jpype.startJVM(
                 # Python's signals stay Python's.
                 *("-Xrs", "-Xmx256m", "-XX:TieredStopAtLevel=1"),
