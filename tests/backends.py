@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Callable, Dict, Iterator
 
 import pytest
 
-from servers import h2
+from servers import h2, h2_driver
 
 #: What a backend yields: the tracker_store section of an endpoints.yml that names a
 #: database of the test's own.
@@ -72,10 +71,7 @@ def _oracle(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
     database = server.create_database()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(h2.__file__).with_name("h2_modules")))
-        patch.setenv(h2.JAR_VARIABLE, str(server.jar))
-        patch.setitem(
-            sys.modules, "cx_Oracle", importlib.import_module("servers.h2_driver")
-        )
+        patch.setitem(sys.modules, "cx_Oracle", h2_driver)
         yield {
             "type": "rasa_trackers.OracleTrackerStore",
             "url": server.host,

@@ -10,13 +10,14 @@ import uuid
 from pathlib import Path
 from typing import List
 
-from servers import wheels
+from servers import h2_driver, wheels
 from servers.process import Server
 
 PACKAGE = "libh2-java"
 JAR = "usr/share/java/h2.jar"
-#: The environment variable that tells the driver where the jar is.
-JAR_VARIABLE = "RASA_TRACKERS_H2_JAR"
+JPYPE = "jpype1"
+# Python versions that JPype has wheels for.
+PYTHON_VERSIONS = ((3, 10), (3, 13))
 USER = "RASA"
 PASSWORD = "geheim"
 
@@ -30,19 +31,16 @@ FROM information_schema.index_columns
 """
 
 
-def java_command() -> str:
-    """Path of a Java runtime.
+def check_java() -> None:
+    """See that there is a Java runtime; JPype looks for one the same way.
 
     Raises:
         RuntimeError: If there is none.
     """
-    home = os.environ.get("JAVA_HOME")
-    found = shutil.which("java", path=f"{home}/bin" if home else None)
-    if not found:
+    if not os.environ.get("JAVA_HOME") and not shutil.which("java"):
         raise RuntimeError(
             "H2 needs Java, and there is none: apt-get install default-jre-headless"
         )
-    return found
 
 
 def jar_file() -> Path:
@@ -103,17 +101,16 @@ class H2Server(Server):
     def __init__(self) -> None:
         super().__init__()
         try:
-            self._java, self.jar = java_command(), jar_file()
+            check_java()
+            self._jar = jar_file()
+            self._python = wheels.environment(JPYPE, PYTHON_VERSIONS)
         except BaseException:
             self.remove()
             raise
 
     def _command(self) -> List[str]:
-        return [
-            *(self._java, "-Xmx512m", "-XX:TieredStopAtLevel=1"),
-            *("-cp", str(self.jar), "org.h2.tools.Server"),
-            *("-tcp", "-tcpPort", str(self.port), "-ifNotExists"),
-        ]
+        bridge = Path(__file__).with_name("h2_bridge.py")
+        return [str(part) for part in (self._python, bridge, self._jar, self.port)]
 
     def _is_ready(self) -> bool:
         with socket.create_connection((self.host, self.port), timeout=1):
@@ -130,15 +127,10 @@ class H2Server(Server):
 
     def drop_database(self, name: str) -> None:
         """End a database, whoever is connected to it."""
-        from servers.h2_driver import DatabaseError
-
-        with contextlib.suppress(DatabaseError):  # its own connection ends as well
+        with contextlib.suppress(h2_driver.DatabaseError):  # its own connection ends as well
             self._connect(name).cursor().execute("SHUTDOWN IMMEDIATELY")
 
-    def _connect(self, name: str, create: bool = False):  # type: ignore[no-untyped-def]
-        os.environ[JAR_VARIABLE] = str(self.jar)
-        from servers import h2_driver
-
+    def _connect(self, name: str, create: bool = False) -> h2_driver.Connection:
         return h2_driver.connect(
             user=USER,
             password=PASSWORD,

@@ -3,7 +3,7 @@
 So the store, SQLAlchemy's Oracle dialect and their SQL run unchanged. What this module
 changes on the way to H2:
 
-* a bind variable ``:name`` becomes JDBC's ``?``;
+* what it sends goes to ``h2_bridge.py``, and a bind variable ``:name`` becomes ``?``;
 * an anonymous block is carried out here, statement by statement: H2 runs its SQL and
   evaluates its conditions, while loops, branches and the handler are Python's;
 * ``ONLINE`` after CREATE INDEX is dropped, SYS_CONTEXT and NLS queries are answered;
@@ -15,13 +15,11 @@ unless it is told to fetch text, as cx_Oracle does.
 
 from __future__ import annotations
 
-import os
+import json
 import re
-import threading
+import socket
+import struct
 from typing import Any, Dict, List, Optional, Tuple
-
-import jpype
-import jpype.config
 
 apilevel = "2.0"
 threadsafety = 2
@@ -151,30 +149,13 @@ class _Error:
         return self.message
 
 
-def _translated(error: Any) -> Exception:
-    code = _ORACLE_CODES.get(int(error.getErrorCode()), 600)
-    text = " ".join(str(error.getMessage()).split())
+def _translated(code: int, message: str) -> Exception:
+    oracle_code = _ORACLE_CODES.get(code, 600)
+    text = " ".join(message.split())
     if re.search(r'\.(NEXTVAL|CURRVAL)" not found', text, re.IGNORECASE):
-        code = 2289  # to H2, without such a sequence, it is a column
-    kind = IntegrityError if code in _INTEGRITY else DatabaseError
-    return kind(_Error(code, f"{text} (H2 {error.getErrorCode()})"))
-
-
-_jvm_lock = threading.Lock()
-
-
-def _driver_manager() -> Any:
-    with _jvm_lock:
-        if not jpype.isJVMStarted():
-            # Else the process waits at its end for each thread that ever came by.
-            jpype.config.destroy_jvm = False
-            jpype.startJVM(
-                # Python's signals stay Python's.
-                *("-Xrs", "-Xmx256m", "-XX:TieredStopAtLevel=1"),
-                classpath=[os.environ["RASA_TRACKERS_H2_JAR"]],
-                convertStrings=False,
-            )
-    return jpype.JClass("java.sql.DriverManager")
+        oracle_code = 2289  # to H2, without such a sequence, it is a column
+    kind = IntegrityError if oracle_code in _INTEGRITY else DatabaseError
+    return kind(_Error(oracle_code, f"{text} (H2 {code})"))
 
 
 def makedsn(host: str, port: int, sid: str = "", service_name: str = "") -> str:
@@ -189,47 +170,71 @@ def connect(
         for part in ("HOST", "PORT", "SERVICE_NAME")
     )
     url = (
-        f"jdbc:h2:tcp://{host}:{port}/mem:{name};MODE=Oracle;DB_CLOSE_DELAY=-1;"
-        f"LOCK_TIMEOUT=20000;IFEXISTS={'FALSE' if create else 'TRUE'}"
+        f"jdbc:h2:mem:{name};MODE=Oracle;DB_CLOSE_DELAY=-1;LOCK_TIMEOUT=20000;"
+        f"IFEXISTS={'FALSE' if create else 'TRUE'}"
     )
-    manager = _driver_manager()
     try:
-        return Connection(manager.getConnection(url, user, password))
-    except jpype.JException as error:
-        raise _translated(error) from None
+        stream = socket.create_connection((host, int(port)))
+    except OSError as error:
+        raise DatabaseError(_Error(12541, f"TNS:no listener ({error})")) from None
+    connection = Connection(stream)
+    connection.call("connect", url=url, user=user, password=password)
+    return connection
 
 
 class Connection:
     #: Of what Oracle SQLAlchemy shall think it is.
     version = "19.3.0.0.0"
 
-    def __init__(self, connection: Any) -> None:
-        connection.setAutoCommit(False)
-        self._jdbc = connection
+    def __init__(self, stream: socket.socket) -> None:
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._stream = stream
         self.outputtypehandler: Any = None
         self.autocommit = False
         self.call_timeout = 0
         #: How often cx_Oracle would have waited for the server.
         self.round_trips = 0
 
+    def call(self, do: str, **arguments: Any) -> Any:
+        """Ask the process that runs H2, and wait for its answer."""
+        message = json.dumps({"do": do, **arguments}).encode()
+        try:
+            self._stream.sendall(struct.pack("!I", len(message)) + message)
+            answer = json.loads(self._read(*struct.unpack("!I", self._read(4))))
+        except (OSError, EOFError) as error:
+            raise DatabaseError(
+                _Error(3113, f"end-of-file on communication channel ({error})")
+            ) from None
+        if "code" in answer:
+            raise _translated(answer["code"], answer["message"])
+        return answer
+
+    def _read(self, length: int) -> bytes:
+        data = bytearray()
+        while len(data) < length:
+            part = self._stream.recv(min(length - len(data), 1 << 20))
+            if not part:
+                raise EOFError
+            data += part
+        return bytes(data)
+
     def cursor(self) -> "Cursor":
         return Cursor(self)
 
     def commit(self) -> None:
         self.round_trips += 1
-        _java(self._jdbc.commit)
+        self.call("commit")
 
     def rollback(self) -> None:
         self.round_trips += 1
-        _java(self._jdbc.rollback)
+        self.call("rollback")
 
     def ping(self) -> None:
         self.round_trips += 1
-        if not self._jdbc.isValid(1):
-            raise DatabaseError(_Error(3113, "end-of-file on communication channel"))
+        self.call("run", sql="SELECT 1 FROM dual", row=[])
 
     def close(self) -> None:
-        _java(self._jdbc.close)
+        self._stream.close()
 
 
 class Var:
@@ -305,16 +310,8 @@ class Cursor:
         self._count_temporary_lobs(parameters)
         sql, names = _positional(_rewritten(statement))
 
-        def run() -> None:
-            prepared = self.connection._jdbc.prepareStatement(sql)
-            for each in parameters:
-                for index, name in enumerate(names, 1):
-                    _bind(prepared, index, each[name])
-                prepared.addBatch()
-            self.rowcount = sum(int(count) for count in prepared.executeBatch())
-            prepared.close()
-
-        _java(run)
+        rows = [[_bound(each[name]) for name in names] for each in parameters]
+        self.rowcount = self.connection.call("batch", sql=sql, rows=rows)["count"]
 
     def _count_temporary_lobs(self, parameters: List[Dict[str, Any]]) -> None:
         for name, type_ in self._sizes.items():
@@ -330,43 +327,27 @@ class Cursor:
     def _run(self, statement: str, parameters: Dict[str, Any]) -> None:
         sql, names = _positional(_rewritten(statement))
 
-        def run() -> None:
-            prepared = self.connection._jdbc.prepareStatement(sql)
-            for index, name in enumerate(names, 1):
-                value = parameters[name]
-                _bind(prepared, index, value.value if isinstance(value, Var) else value)
-            if prepared.execute():
-                self._read(prepared.getResultSet())
-            else:
-                self.rowcount = int(prepared.getUpdateCount())
-            prepared.close()
-
-        _java(run)
-
-    def _read(self, results: Any) -> None:
-        metadata = results.getMetaData()
-        columns = range(1, metadata.getColumnCount() + 1)
+        row = [_bound(parameters[name]) for name in names]
+        answer = self.connection.call("run", sql=sql, row=row)
+        if "count" in answer:
+            self.rowcount = answer["count"]
+            return
         self.description = []
         converters = []
-        for index in columns:
-            name = str(metadata.getColumnLabel(index)).upper()
-            type_, size, precision, scale = _described(
-                str(metadata.getColumnTypeName(index))
-            )
+        for label, type_name in answer["columns"]:
+            name = label.upper()
+            type_, size, precision, scale = _described(type_name)
             handler = self.outputtypehandler or self.connection.outputtypehandler
             var = handler and handler(self, name, type_, size, precision, scale)
             converters.append(self._converter(type_, var))
             self.description.append((name, type_, size, size, precision, scale, 1))
-        rows = []
-        while results.next():
-            texts = [results.getString(index) for index in columns]
-            rows.append(
-                tuple(
-                    None if text is None else convert(str(text))
-                    for convert, text in zip(converters, texts)
-                )
+        self._rows = [
+            tuple(
+                None if text is None else convert(text)
+                for convert, text in zip(converters, texts)
             )
-        self._rows = rows
+            for texts in answer["rows"]
+        ]
 
     def _converter(self, type_: Any, var: Optional[Var]) -> Any:
         if var is not None:
@@ -418,7 +399,7 @@ class _Block:
             self._run(self._body)
         except DatabaseError as error:
             assert self._handler == ["ROLLBACK;", "RAISE;"], self._handler
-            _java(self._cursor.connection._jdbc.rollback)
+            self._cursor.connection.call("rollback")
             (cause,) = error.args
             # As PL/SQL says it.
             cause.message += "\nORA-06512: at line 1"
@@ -463,7 +444,7 @@ class _Block:
         assert line.endswith(";"), line
         statement = line[:-1]
         if statement == "COMMIT":
-            _java(self._cursor.connection._jdbc.commit)
+            self._cursor.connection.call("commit")
             return
         if statement.startswith("RAISE_APPLICATION_ERROR("):
             code, message = re.search(r"\(-(\d+), '(.*)'\)", statement).groups()
@@ -524,19 +505,15 @@ def _rewritten(statement: str) -> str:
     )
 
 
-def _bind(prepared: Any, index: int, value: Any) -> None:
-    if value is None or value == "":
-        # Also what Oracle makes of an empty text.
-        prepared.setString(index, None)
-    elif isinstance(value, bool):
+def _bound(value: Any) -> Any:
+    """A value as the bridge takes it."""
+    if isinstance(value, Var):
+        return value.value
+    if isinstance(value, bool):
         raise NotSupportedError(_Error(3115, "unsupported network datatype"))
-    elif isinstance(value, int):
-        prepared.setLong(index, value)
-    elif isinstance(value, float):
-        prepared.setDouble(index, value)
-    else:
+    if isinstance(value, str):
         value.encode("utf-8")  # raises for a lone surrogate, as cx_Oracle does
-        prepared.setString(index, value)
+    return value
 
 
 def _described(type_name: str) -> Tuple[Any, int, int, int]:
@@ -556,9 +533,3 @@ def _number(text: Any) -> Any:
     number = float(text)
     return int(str(text).split(".", maxsplit=1)[0]) if number.is_integer() else number
 
-
-def _java(call: Any) -> Any:
-    try:
-        return call()
-    except jpype.JException as error:
-        raise _translated(error) from None
