@@ -87,33 +87,38 @@ def engine_url(
             "The option 'dialect' of the tracker store must name a database, for "
             "example postgresql or sqlite. Correct it in endpoints.yml."
         )
-    host = None
-    if url:
-        if dialect.startswith("sqlite"):
-            raise RasaException(
-                f"SQLite is a file and has no server, but 'url: {url}' names one. "
-                f"Remove 'url', or set 'dialect' to the database that runs there."
-            )
-        if dialect.startswith("oracle") and url.startswith("("):
-            # A complete address in Oracle's own form, not a host.
-            driver_options["dsn"] = url
-            url = ""
-        try:
-            split = urlsplit(f"//{url}")
-            host = split.hostname or url or None
-            parts["port"] = split.port or parts["port"]
-        except ValueError:
-            raise RasaException(
-                f"The option 'url' of the tracker store, '{url}', is neither a host, "
-                f"nor host:port, nor a complete URL. Correct it in endpoints.yml."
-            ) from None
-        parts["username"] = parts["username"] or unquote(split.username or "") or None
-        parts["password"] = parts["password"] or unquote(split.password or "") or None
-        if dialect.startswith("oracle") and split.path.strip("/"):
-            parts["database"] = split.path.strip("/")  # as in Oracle's "Easy Connect"
+    host = _host(dialect, url, parts, driver_options) if url else None
     if dialect.startswith("oracle"):
         _name_oracle_service(parts, driver_options)
     return URL.create(_current_name(dialect), host=host, query=driver_options, **parts)
+
+
+def _host(
+    dialect: str, url: str, parts: Dict[str, Any], driver_options: Dict[str, Any]
+) -> Optional[str]:
+    """The host in ``url``; what else stands there goes to its place."""
+    if dialect.startswith("sqlite"):
+        raise RasaException(
+            f"SQLite is a file and has no server, but 'url: {url}' names one. "
+            f"Remove 'url', or set 'dialect' to the database that runs there."
+        )
+    if dialect.startswith("oracle") and url.startswith("("):
+        # A complete address in Oracle's own form.
+        driver_options["dsn"] = url
+        return None
+    try:
+        split = urlsplit(f"//{url}")
+        parts["port"] = split.port or parts["port"]
+    except ValueError:
+        raise RasaException(
+            f"The option 'url' of the tracker store, '{url}', is neither a host, "
+            f"nor host:port, nor a complete URL. Correct it in endpoints.yml."
+        ) from None
+    parts["username"] = parts["username"] or unquote(split.username or "") or None
+    parts["password"] = parts["password"] or unquote(split.password or "") or None
+    if dialect.startswith("oracle") and split.path.strip("/"):
+        parts["database"] = split.path.strip("/")  # as in Oracle's "Easy Connect"
+    return split.hostname or url
 
 
 def _name_oracle_service(

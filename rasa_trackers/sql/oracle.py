@@ -1,5 +1,8 @@
 """Oracle, from 11.2 on."""
 
+# Statements are put together from names alone; what comes from outside is bound.
+# ruff: noqa: S608
+
 from __future__ import annotations
 
 import hashlib
@@ -53,11 +56,11 @@ _NO_TLS = Failure(False, _TLS)
 
 _NO_CLIENT = Failure(
     False,
-    "cx_Oracle, and python-oracledb in its thick mode, need Oracle Instant Client: unpack "
-    "the Basic or Basic Light package, install libaio, and let the loader know the "
-    "folder: echo /opt/oracle/instantclient > /etc/ld.so.conf.d/oracle.conf && ldconfig "
-    "(or set LD_LIBRARY_PATH, or 'lib_dir' in 'query'). From Oracle 12.1 on there is a "
-    "way without it: pip uninstall cx_Oracle && pip install oracledb.",
+    "cx_Oracle, and python-oracledb in its thick mode, need Oracle Instant Client: "
+    "unpack the Basic or Basic Light package, install libaio, and let the loader know "
+    "the folder: echo /opt/oracle/instantclient > /etc/ld.so.conf.d/oracle.conf && "
+    "ldconfig (or set LD_LIBRARY_PATH, or 'lib_dir' in 'query'). From Oracle 12.1 on "
+    "there is a way without it: pip uninstall cx_Oracle && pip install oracledb.",
 )
 
 #: What errors mean, by code (docs.oracle.com/error-help/db, and python-oracledb's
@@ -91,9 +94,7 @@ FAILURES: Dict[str, Failure] = {
     ),
     "ORA-01033": _STARTING,
     "ORA-01034": _STARTING,
-    "ORA-01045": Failure(
-        False, "Let an administrator GRANT the user CREATE SESSION."
-    ),
+    "ORA-01045": Failure(False, "Let an administrator GRANT the user CREATE SESSION."),
     "ORA-01089": _STARTING,
     "ORA-01090": _STARTING,
     "ORA-01092": _LOST,
@@ -159,8 +160,8 @@ FAILURES: Dict[str, Failure] = {
     "ORA-20321": Failure(
         False,
         "The sequence events_seq is far behind the ids of this conversation: let an "
-        "administrator drop it and create it again, START WITH more than SELECT MAX(id) "
-        "FROM events, and with ORDER.",
+        "administrator drop it and create it again, START WITH more than SELECT "
+        "MAX(id) FROM events, and with ORDER.",
     ),
     "ORA-25402": _LOST,
     "ORA-25408": _LOST,
@@ -196,8 +197,9 @@ FAILURES: Dict[str, Failure] = {
     ),
     "DPY-3010": Failure(
         False,
-        "Python-oracledb's thin mode speaks to Oracle 12.1 and later. Install cx_Oracle "
-        "or set 'thick_mode: true' in 'query', and install Oracle Instant Client.",
+        "Python-oracledb's thin mode speaks to Oracle 12.1 and later. Install "
+        "cx_Oracle or set 'thick_mode: true' in 'query', and install Oracle Instant "
+        "Client.",
     ),
     "DPY-3015": Failure(
         False,
@@ -390,8 +392,8 @@ class OracleEventLog(SQLEventLog):
 
     def _needs_administrator(self, reason: str) -> RasaException:
         return RasaException(
-            f"{self.name} {reason}. Let an administrator run this script (it is also in "
-            f"rasa_trackers/sql/oracle.sql):\n\n{self.script()}"
+            f"{self.name} {reason}. Let an administrator run this script (it is also "
+            f"in rasa_trackers/sql/oracle.sql):\n\n{self.script()}"
         )
 
     def _has_tail_index(self, connection: Connection) -> bool:
@@ -421,9 +423,10 @@ class OracleEventLog(SQLEventLog):
         table is left to the administrator there.
         """
         statement = dict(self._statements())[self._tables.tail_index.name]
+        if not self._may_create:
+            self._warn_of_index(statement, "'create_tables' is false")
+            return
         try:
-            if not self._may_create:
-                raise RasaException("'create_tables' is false")
             logger.info("%s: creating an index.", self.name)
             with self._engine.connect() as connection:
                 try:
@@ -435,18 +438,18 @@ class OracleEventLog(SQLEventLog):
                         raise
                     connection.exec_driver_sql(statement)
             logger.info("%s: the index is ready.", self.name)
-        except (sqlalchemy.exc.SQLAlchemyError, OSError, RasaException) as error:
-            if isinstance(error, sqlalchemy.exc.DBAPIError) and _has_code(
-                error, _EXISTS
-            ):
-                return
-            logger.warning(
-                "%s: there is no index that makes reading fast: %s. Let an "
-                "administrator run: %s;",
-                self.name,
-                str(getattr(error, "orig", error)).strip(),
-                statement,
-            )
+        except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+            if not _has_code(error, _EXISTS):
+                self._warn_of_index(statement, str(getattr(error, "orig", error)))
+
+    def _warn_of_index(self, statement: str, reason: str) -> None:
+        logger.warning(
+            "%s: there is no index that makes reading fast: %s. Let an administrator "
+            "run: %s;",
+            self.name,
+            reason.strip(),
+            statement,
+        )
 
     def _is_small(self, connection: Connection) -> bool:
         few = sa.select(self._events.c.id).limit(_SMALL_TABLE + 1).subquery()
@@ -557,11 +560,15 @@ class OracleEventLog(SQLEventLog):
                 "newest NUMBER;",
                 "drawn NUMBER;",
                 "BEGIN",
-                f"INSERT INTO {events} (id, sender_id, type_name)"
-                " VALUES (:lock_id, :sender_id, 'lock');",
+                (
+                    f"INSERT INTO {events} (id, sender_id, type_name)"
+                    " VALUES (:lock_id, :sender_id, 'lock');"
+                ),
                 *expire,
-                f"SELECT MAX(id) INTO newest FROM {events}"
-                " WHERE sender_id = :sender_id AND id > 0;",
+                (
+                    f"SELECT MAX(id) INTO newest FROM {events}"
+                    " WHERE sender_id = :sender_id AND id > 0;"
+                ),
                 "IF newest IS NULL OR newest <= :after_id THEN",
                 # Each instance of a cluster numbers from a range of its own.
                 f"FOR attempt IN 1..{_LARGEST_GAP} LOOP",
@@ -591,14 +598,18 @@ class OracleEventLog(SQLEventLog):
         events = preparer.format_table(self._events)
         expiry = preparer.format_table(self._expiry)
         expire = [
-            f"DELETE FROM {events} WHERE sender_id = :sender_id AND id > 0 AND EXISTS"
-            f" (SELECT 1 FROM {expiry} WHERE sender_id = :sender_id"
-            f" AND expires_at <= {_NOW});"
+            (
+                f"DELETE FROM {events} WHERE sender_id = :sender_id AND id > 0"
+                f" AND EXISTS (SELECT 1 FROM {expiry} WHERE sender_id = :sender_id"
+                f" AND expires_at <= {_NOW});"
+            )
         ]
         renew = [
             f"DELETE FROM {expiry} WHERE sender_id = :sender_id;",
-            f"INSERT INTO {expiry} (sender_id, expires_at)"
-            f" VALUES (:sender_id, {_NOW} + {self._record_exp!r});",
+            (
+                f"INSERT INTO {expiry} (sender_id, expires_at)"
+                f" VALUES (:sender_id, {_NOW} + {self._record_exp!r});"
+            ),
         ]
         return expire, renew
 
@@ -633,18 +644,19 @@ class OracleEventLog(SQLEventLog):
         return super()._classify_driver(error)
 
 
-def codes(error: sqlalchemy.exc.DBAPIError) -> List[str]:
+def codes(error: Exception) -> List[str]:
     """The codes in an error, the first one first.
 
     An error in a block is wrapped in others: ``ORA-06550: line 4, column 13: PL/SQL:
     ORA-00942: table or view does not exist``.
     """
     return [
-        code.replace("TNS-", "ORA-") for code in _CODE.findall(str(error.orig or error))
+        code.replace("TNS-", "ORA-")
+        for code in _CODE.findall(str(getattr(error, "orig", error)))
     ]
 
 
-def _has_code(error: sqlalchemy.exc.DBAPIError, wanted: Sequence[str]) -> bool:
+def _has_code(error: Exception, wanted: Sequence[str]) -> bool:
     return any(code in wanted for code in codes(error))
 
 
@@ -687,7 +699,8 @@ def _probe(table: sa.Table) -> Any:
 def _named(statement: str) -> Tuple[str, str, str]:
     """Kind and name of what a statement creates, and the table of an index."""
     found = _OBJECT.match(statement)
-    assert found is not None, statement
+    if found is None:
+        raise ValueError(f"oracle.sql has another kind of statement: {statement}")
     kind, name, table = (part or "" for part in found.groups())
     return kind, name.rpartition(".")[2], table.rpartition(".")[2]
 

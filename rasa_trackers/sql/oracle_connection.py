@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import types
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
 
 import sqlalchemy as sa
 import sqlalchemy.exc
@@ -40,8 +40,8 @@ WRITING = "rasa_trackers_writing"
 
 _INSTALL = {
     "cx_Oracle": (
-        "pip install cx_Oracle (Python 3.8 to 3.10; it needs Oracle Instant Client), or "
-        "pip install oracledb, which needs no client from Oracle 12.1 on"
+        "pip install cx_Oracle (Python 3.8 to 3.10; it needs Oracle Instant Client), "
+        "or pip install oracledb, which needs no client from Oracle 12.1 on"
     ),
     "oracledb": "pip install oracledb",
 }
@@ -72,8 +72,8 @@ def place(url: URL, timeout: float) -> Place:
     """Read an address.
 
     Args:
-        url: SQLAlchemy's URL. A database in it is a SID, as in SQLAlchemy. Of its query,
-            ``service_name``, ``sid`` and ``dsn`` say where to, ``schema`` and
+        url: SQLAlchemy's URL. A database in it is a SID, as in SQLAlchemy. Of its
+            query, ``service_name``, ``sid`` and ``dsn`` say where to, ``schema`` and
             ``create_tables`` what to use there, ``protocol``, ``wallet_location``,
             ``ssl_server_dn_match`` and ``ssl_server_cert_dn`` go into the address,
             ``thick_mode``, ``lib_dir`` and ``config_dir`` are for Oracle's client, and
@@ -92,9 +92,9 @@ def place(url: URL, timeout: float) -> Place:
     if dsn is None and bool(service_name) == bool(sid):
         raise RasaException(
             "The tracker store must know one Oracle database: set 'db' (or "
-            "'service_name') to its service name, for example FREEPDB1, or 'sid' to its "
-            "SID, or 'dsn' to a complete address or a name of tnsnames.ora. Correct the "
-            "tracker_store section of endpoints.yml."
+            "'service_name') to its service name, for example FREEPDB1, or 'sid' to "
+            "its SID, or 'dsn' to a complete address or a name of tnsnames.ora. "
+            "Correct the tracker_store section of endpoints.yml."
         )
     host = url.host or "localhost"
     port = url.port or _DEFAULT_PORT
@@ -181,8 +181,8 @@ def _descriptor(
     for text in (host, target[1:-1]):
         if re.search(r"[()]", text):
             raise RasaException(
-                f"'{text}' is not a name that an Oracle address can hold. Use 'dsn' for "
-                f"a complete address."
+                f"'{text}' is not a name that an Oracle address can hold. Use 'dsn' "
+                f"for a complete address."
             )
     protocol = (address["protocol"] or "tcp").upper()
     return _with_deadline(
@@ -267,8 +267,8 @@ def choose_driver(wanted: str) -> Driver:
             return Driver(_as_cx_oracle(module), "oracle+cx_oracle")
         return Driver(module, f"oracle+{name.lower()}")
     raise RasaException(
-        f"No driver for '{wanted}' is installed ({'; '.join(failures)}). Install one in "
-        f"the environment that runs Rasa: {_INSTALL[order[0]]}."
+        f"No driver for '{wanted}' is installed ({'; '.join(failures)}). Install one "
+        f"in the environment that runs Rasa: {_INSTALL[order[0]]}."
     )
 
 
@@ -291,6 +291,8 @@ def _as_cx_oracle(oracledb: Any) -> Any:
 
 
 _client_lock = threading.Lock()
+#: cx_Oracle, when its client has been loaded; it refuses a second time.
+_clients: List[Any] = []
 
 
 def _load_client(driver: Driver, place: Place) -> None:
@@ -315,9 +317,9 @@ def _load_client(driver: Driver, place: Place) -> None:
         if is_thin:
             # Does nothing the second time, if it is asked for the same.
             module.init_oracle_client(**arguments)
-        elif not vars(module).get("_rasa_trackers_client"):
+        elif module not in _clients:
             module.init_oracle_client(**arguments)
-            module._rasa_trackers_client = True
+            _clients.append(module)
 
 
 # Engine
@@ -389,7 +391,7 @@ def _ask_after_idleness(connection: Any, record: Any, _proxy: Any) -> None:
         return
     try:
         connection.ping()
-    except Exception as error:  # noqa: BLE001 (whatever it is, another one is needed)
+    except Exception as error:
         raise sqlalchemy.exc.DisconnectionError from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from typing import Any, Callable, Dict, Optional, Tuple
 
 from sqlalchemy.engine.url import URL
@@ -44,8 +45,8 @@ _DEFAULT_MAX_OVERFLOW = 100
 class SQLTrackerStore(EventLogTrackerStore):
     """Keeps conversations in an SQL database, in the tables of Rasa's own store.
 
-    SQLite, PostgreSQL and Oracle have the guarantees of :class:`EventLog` in full. Other
-    databases that SQLAlchemy has a dialect for run in plain transactions.
+    SQLite, PostgreSQL and Oracle have the guarantees of :class:`EventLog` in full.
+    Other databases that SQLAlchemy has a dialect for run in plain transactions.
     """
 
     @never_falls_back
@@ -214,7 +215,7 @@ class OracleTrackerStore(SQLTrackerStore):
                 missing driver or client library, and all that the server refuses.
         """
         options.reject_unknown(type(self), unknown)
-        if not isinstance(dialect, str) or dialect.split("+")[0] != "oracle":
+        if not re.fullmatch(r"oracle(\+\w+)?", str(dialect)):
             raise RasaException(
                 "The option 'dialect' of the OracleTrackerStore must be oracle, "
                 "oracle+cx_oracle or oracle+oracledb. Correct it in endpoints.yml."

@@ -55,8 +55,8 @@ def jar_file() -> Path:
     for command in ("apt-get", "dpkg"):
         if not shutil.which(command):
             raise RuntimeError(
-                f"H2 comes from Debian's package {PACKAGE}, and there is no {command} to "
-                f"fetch it. Put its jar at {installed}."
+                f"H2 comes from Debian's package {PACKAGE}, and there is no {command} "
+                f"to fetch it. Put its jar at {installed}."
             )
 
     def unpack(folder: Path) -> None:
@@ -127,7 +127,9 @@ class H2Server(Server):
 
     def drop_database(self, name: str) -> None:
         """End a database, whoever is connected to it."""
-        with contextlib.suppress(h2_driver.DatabaseError):  # its own connection ends as well
+        with contextlib.suppress(
+            h2_driver.DatabaseError
+        ):  # its own connection ends as well
             self._connect(name).cursor().execute("SHUTDOWN IMMEDIATELY")
 
     def _connect(self, name: str, create: bool = False) -> h2_driver.Connection:

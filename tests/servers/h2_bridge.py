@@ -52,7 +52,10 @@ class Session(socketserver.BaseRequestHandler):
         except jpype.JException as error:
             if not hasattr(error, "getErrorCode"):
                 return {"code": 50000, "message": str(error)}
-            return {"code": int(error.getErrorCode()), "message": str(error.getMessage())}
+            return {
+                "code": int(error.getErrorCode()),
+                "message": str(error.getMessage()),
+            }
 
     def on_connect(self, url, user, password):
         manager = jpype.JClass("java.sql.DriverManager")
@@ -93,7 +96,10 @@ class Session(socketserver.BaseRequestHandler):
                 rows.append([None if text is None else str(text) for text in texts])
             return {
                 "columns": [
-                    [str(metadata.getColumnLabel(i)), str(metadata.getColumnTypeName(i))]
+                    [
+                        str(metadata.getColumnLabel(i)),
+                        str(metadata.getColumnTypeName(i)),
+                    ]
                     for i in columns
                 ],
                 "rows": rows,

@@ -98,7 +98,7 @@ ROWID = _Type("ROWID")
 class LOB:
     """What cx_Oracle gives for a CLOB that is not fetched as text."""
 
-    def __init__(self, connection: "Connection", text: str) -> None:
+    def __init__(self, connection: Connection, text: str) -> None:
         self._connection, self._text = connection, text
 
     def read(self) -> str:
@@ -164,7 +164,7 @@ def makedsn(host: str, port: int, sid: str = "", service_name: str = "") -> str:
 
 def connect(
     user: str, password: str, dsn: str, create: bool = False, **_options: Any
-) -> "Connection":
+) -> Connection:
     host, port, name = (
         re.search(rf"\({part}=([^)]*)\)", dsn).group(1)
         for part in ("HOST", "PORT", "SERVICE_NAME")
@@ -218,7 +218,7 @@ class Connection:
             data += part
         return bytes(data)
 
-    def cursor(self) -> "Cursor":
+    def cursor(self) -> Cursor:
         return Cursor(self)
 
     def commit(self) -> None:
@@ -269,7 +269,7 @@ class Cursor:
         self._fetched = 0
         self._sizes: Dict[str, Any] = {}
 
-    def __enter__(self) -> "Cursor":
+    def __enter__(self) -> Cursor:
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -294,7 +294,7 @@ class Cursor:
 
     # Statements
 
-    def execute(self, statement: str, parameters: Any = None) -> "Optional[Cursor]":
+    def execute(self, statement: str, parameters: Any = None) -> Optional[Cursor]:
         parameters = dict(parameters or {})
         self.connection.round_trips += 1
         self._count_temporary_lobs([parameters])
@@ -380,14 +380,11 @@ class Cursor:
 class _Block:
     """Carries an anonymous block out."""
 
-    def __init__(
-        self, cursor: Cursor, text: str, parameters: Dict[str, Any]
-    ) -> None:
+    def __init__(self, cursor: Cursor, text: str, parameters: Dict[str, Any]) -> None:
         self._cursor, self._parameters = cursor, parameters
         declared, _, body = text.partition("BEGIN\n")
-        self._variables: Dict[str, Any] = {
-            name: None for name in re.findall(r"^(\w+) NUMBER;", declared, re.MULTILINE)
-        }
+        names = re.findall(r"^(\w+) NUMBER;", declared, re.MULTILINE)
+        self._variables: Dict[str, Any] = dict.fromkeys(names)
         self._lines = [line.strip() for line in body.strip().splitlines()]
         assert self._lines[-1] == "END;", self._lines[-1]
         handler = self._lines.index("EXCEPTION WHEN OTHERS THEN")
@@ -532,4 +529,3 @@ def _described(type_name: str) -> Tuple[Any, int, int, int]:
 def _number(text: Any) -> Any:
     number = float(text)
     return int(str(text).split(".", maxsplit=1)[0]) if number.is_integer() else number
-
