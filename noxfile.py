@@ -45,6 +45,15 @@ def demo(session: nox.Session) -> None:
     session.run("python", "tests/demo.py", interrupt_timeout=10)
 
 
+@nox.session(python=PYTHON)
+def sqlalchemy2(session: nox.Session) -> None:
+    """Runs what is SQL on SQLAlchemy 2.0, which Rasa Pro has and Rasa 3.6 has not."""
+    session.install(RASA, ".", "--group", "tests")
+    # By itself, since it goes against what Rasa 3.6 asks for.
+    session.install("sqlalchemy>=2.0,<2.1")
+    session.run("pytest", "-k", "sqlite or postgresql", *session.posargs)
+
+
 @nox.session
 @nox.parametrize("python,rasa", MATRIX)
 def tests(session: nox.Session, rasa: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 
 import pytest
 
@@ -104,6 +106,20 @@ def test_read_back_of_all_before_a_position(log):
     page = log.read_back("ada", None, middle)
     assert names(page) == ["a"]
     assert page.complete
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
+def test_append_waits_for_one_that_is_not_committed_yet(log, make_store):
+    """And then sees what it wrote."""
+    other = make_store()._log
+    with ThreadPoolExecutor(1) as thread:
+        with other._writing("ada") as connection:
+            other._insert(connection, "ada", entries("first"))
+            waiting = thread.submit(log.append, "ada", entries("second"), START)
+            with pytest.raises(FutureTimeoutError):
+                waiting.result(0.3)
+        assert waiting.result(10) is None
+    assert names(log.read_back("ada")) == ["first"]
 
 
 def test_delete(log):

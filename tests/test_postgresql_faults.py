@@ -239,6 +239,13 @@ async def test_server_that_hangs_is_an_error_in_time(load, server):
         assert {type(result) for result in results} == {ConnectionException}
         assert "did not answer within 1 seconds" in str(results[0])
         assert time.monotonic() - began < 8
+        # The server still hangs, and all threads of the store are free again.
+        pool = store._calls._pool
+        together = threading.Barrier(pool._max_workers)
+        for each in [
+            pool.submit(together.wait, 10) for _ in range(pool._max_workers)
+        ]:
+            each.result()
     finally:
         server.resume()
     await store.save(kept)

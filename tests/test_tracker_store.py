@@ -289,6 +289,18 @@ async def test_bounded_tracker_whose_stored_events_all_fell_out(store):
     assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events + new)
 
 
+async def test_bounded_tracker_of_events_that_are_equal(store):
+    """Their content cannot tell which of them are stored."""
+    same = ActionExecuted("action_listen", timestamp=1.0)
+    store.max_event_history = 4
+    await store.save(tracker("ada", [copy.copy(same) for _ in range(4)]))
+    bounded = await store.retrieve("ada")
+    add(bounded, [copy.copy(same) for _ in range(4)])
+    await store.save(bounded)
+    store.max_event_history = None
+    assert len((await store.retrieve_full_tracker("ada")).events) == 8
+
+
 async def test_bounded_tracker_has_the_state_of_its_whole_session(store):
     await store.save(
         tracker(
