@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,11 @@ def _oracle(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
     server = request.getfixturevalue("h2_server")
     database = server.create_database()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(h2.__file__).with_name("h2_modules")))
+        servers = Path(h2.__file__).parent
+        patch.setenv(
+            "PYTHONPATH",
+            os.pathsep.join([str(servers / "h2_modules"), str(servers.parent)]),
+        )
         patch.setitem(sys.modules, "cx_Oracle", h2_driver)
         yield {
             "type": "rasa_trackers.OracleTrackerStore",

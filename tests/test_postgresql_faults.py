@@ -242,9 +242,7 @@ async def test_server_that_hangs_is_an_error_in_time(load, server):
         # The server still hangs, and all threads of the store are free again.
         pool = store._calls._pool
         together = threading.Barrier(pool._max_workers)
-        for each in [
-            pool.submit(together.wait, 10) for _ in range(pool._max_workers)
-        ]:
+        for each in [pool.submit(together.wait, 10) for _ in range(pool._max_workers)]:
             each.result()
     finally:
         server.resume()

@@ -576,7 +576,7 @@ class OracleEventLog(SQLEventLog):
                 "EXIT WHEN drawn > :after_id;",
                 "END LOOP;",
                 "IF drawn <= :after_id THEN",
-                "RAISE_APPLICATION_ERROR(-20321, 'events_seq is behind');",
+                "RAISE_APPLICATION_ERROR(-20321, 'the sequence is behind');",
                 "END IF;",
                 *inserts,
                 f"SELECT {sequence}.CURRVAL INTO :new_id FROM dual;",

@@ -220,6 +220,12 @@ class OracleTrackerStore(SQLTrackerStore):
                 "The option 'dialect' of the OracleTrackerStore must be oracle, "
                 "oracle+cx_oracle or oracle+oracledb. Correct it in endpoints.yml."
             )
+        complete = options.url_or_host(url, host) or ""
+        if "://" in complete and not complete.startswith("oracle"):
+            raise RasaException(
+                "The option 'url' of the OracleTrackerStore names another kind of "
+                "database. Correct it, or set 'type: rasa_trackers.SQLTrackerStore'."
+            )
         own = {
             "service_name": options.text("service_name", service_name),
             "sid": options.text("sid", sid),
@@ -248,13 +254,6 @@ class OracleTrackerStore(SQLTrackerStore):
                 retrieve_events_from_previous_conversation_sessions
             ),
         )
-        # A complete URL of another database would have made another kind of log.
-        if not isinstance(self._log, OracleEventLog):
-            self.close()
-            raise RasaException(
-                "The option 'url' of the OracleTrackerStore names another kind of "
-                "database. Correct it, or set 'type: rasa_trackers.SQLTrackerStore'."
-            )
 
 
 def _postgresql_log(

@@ -1,6 +1,6 @@
 """H2 under the name of the driver, for processes that a test starts.
 
-Its folder goes on their PYTHONPATH; they have ``tests`` on their path as well.
+Its folder goes on their PYTHONPATH, and ``tests`` after it.
 """
 
 import sys
