@@ -51,7 +51,7 @@ def sqlalchemy2(session: nox.Session) -> None:
     session.install(RASA, ".", "--group", "tests")
     # By itself, since it goes against what Rasa 3.6 asks for.
     session.install("sqlalchemy>=2.0,<2.1")
-    session.run("pytest", "-k", "sqlite or postgresql", *session.posargs)
+    session.run("pytest", "-k", "sqlite or postgresql or oracle", *session.posargs)
 
 
 @nox.session

@@ -79,6 +79,7 @@ def _oracle(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
         patch.setitem(sys.modules, "cx_Oracle", h2_driver)
         yield {
             "type": "rasa_trackers.OracleTrackerStore",
+            "dialect": "oracle+cx_oracle",
             "url": server.host,
             "port": server.port,
             "db": database,

@@ -241,6 +241,7 @@ class RecordedConnection:
 
     def __init__(self, recorder):
         self.recorder = recorder
+        self.round_trips = 0
         self.outputtypehandler = None
         self.autocommit = False
         self.call_timeout = 0
@@ -327,6 +328,11 @@ def test_append_binds_texts_as_texts_and_timestamps_as_doubles(recorded, recorde
     assert h2_driver.CLOB not in sizes.values()
     assert isinstance(parameters["data_0"], str)
     assert parameters["intent_name_0"] is None
+    recorder.calls.clear()
+    recorded.append("ada", [ENTRY] * 51, START)
+    ((_, _, _, sizes, _),) = recorder.named("executemany")
+    assert sizes["timestamp"] is h2_driver.NATIVE_FLOAT
+    assert h2_driver.CLOB not in sizes.values()
 
 
 @pytest.mark.parametrize(
@@ -592,7 +598,9 @@ def test_unknown_host_is_a_connection_error(load, thin):
 @pytest.mark.parametrize("peer", [silent_port, unreachable_port])
 def test_silent_peer_is_given_up_in_time(load, thin, peer):
     before = time.monotonic()
-    with peer() as port, pytest.raises(ConnectionException, match="within 1 second"):
+    with peer() as port, pytest.raises(
+        ConnectionException, match=r"within 1|timed out"
+    ):
         load({**ENDPOINT, "port": port})
     assert time.monotonic() - before < 4
 
@@ -763,8 +771,9 @@ def executed(store, statement):
 
 @on_oracle
 async def test_sql_store_with_an_oracle_dialect_is_the_same(
-    make_store, load, endpoint, domain
+    make_store, load, endpoint, domain, monkeypatch
 ):
+    without(monkeypatch, "oracledb")
     events = conversation(2, 1)
     await make_store().save(tracker("ada", events))
     for dialect in ("oracle", "oracle+cx_oracle"):
@@ -787,10 +796,10 @@ async def test_tables_of_rasas_store_are_used_as_they_are(
         "DROP SEQUENCE events_seq",
         "CREATE SEQUENCE events_seq",
         (
-            "CREATE TABLE events (id INTEGER NOT NULL, sender_id VARCHAR2(255 CHAR) NOT NULL,"
-            " type_name VARCHAR2(255 CHAR) NOT NULL, timestamp FLOAT,"
-            " intent_name VARCHAR2(255 CHAR), action_name VARCHAR2(255 CHAR), data CLOB,"
-            " PRIMARY KEY (id))"
+            "CREATE TABLE events (id INTEGER NOT NULL, sender_id VARCHAR2(255 CHAR)"
+            " NOT NULL, type_name VARCHAR2(255 CHAR) NOT NULL, timestamp FLOAT,"
+            " intent_name VARCHAR2(255 CHAR), action_name VARCHAR2(255 CHAR),"
+            " data CLOB, PRIMARY KEY (id))"
         ),
         "CREATE INDEX ix_events_sender_id ON events (sender_id)",
         (
