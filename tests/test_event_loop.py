@@ -56,7 +56,9 @@ async def test_long_sessions_do_not_hold_the_event_loop(make_store, domain):
     # the garbage collector, only in some.
     while len(stalls) < 10 and min(stalls, default=1) >= LONGEST_STALL:
         trackers = [
-            tracker(f"user-{len(stalls)}-{number}", conversation(1, EVENTS // 8), domain)
+            tracker(
+                f"user-{len(stalls)}-{number}", conversation(1, EVENTS // 8), domain
+            )
             for number in range(2)
         ]
         async with Pulse() as pulse:
