@@ -56,27 +56,32 @@ class SQLEventLog(EventLog):
                 .where(expiry.c.sender_id == sa.bindparam("sender_id"))
                 .where(expiry.c.expires_at <= self._now())
             )
-            alive = sa.and_(mine, ~expired)
         else:
             expired = sa.false()
-            alive = mine
-        newest_first = (
-            sa.select(events.c.id, events.c.data)
-            .where(alive)
-            .order_by(events.c.id.desc())
-            .limit(sa.bindparam("limit"))
+        rows = sa.select(events.c.id, events.c.data)
+        if record_exp is not None:
+            rows = rows.where(~expired)
+        newest_first = self._in_order(rows, newest_first=True).limit(
+            sa.bindparam("limit")
         )
         self._read_newest = newest_first
         self._read_before = newest_first.where(events.c.id < sa.bindparam("before"))
-        self._read_all = (
-            sa.select(events.c.id, events.c.data).where(alive).order_by(events.c.id)
-        )
-        self._newest_id = sa.select(sa.func.max(events.c.id)).where(mine)
+        self._read_all = self._in_order(rows)
+        self._newest_id = self._in_order(
+            sa.select(events.c.id), newest_first=True
+        ).limit(1)
         self._delete_events = sa.delete(events).where(mine)
         self._delete_expired = sa.delete(events).where(sa.and_(mine, expired))
         self._delete_expiry = sa.delete(expiry).where(
             expiry.c.sender_id == sa.bindparam("sender_id")
         )
+
+    def _in_order(self, statement: Any, *, newest_first: bool = False) -> Any:
+        """Let a statement give the events of ``:sender_id`` in the log's order."""
+        events = self._events
+        return statement.where(
+            events.c.sender_id == sa.bindparam("sender_id")
+        ).order_by(events.c.id.desc() if newest_first else events.c.id)
 
     # Setting up
 
@@ -137,9 +142,7 @@ class SQLEventLog(EventLog):
             return self._erase(connection, sender_id)
 
     def _has_newer(self, connection: Connection, sender_id: str, after: int) -> bool:
-        newest = connection.execute(
-            self._newest_id, {"sender_id": sender_id}
-        ).scalar_one()
+        newest = connection.execute(self._newest_id, {"sender_id": sender_id}).scalar()
         return newest is not None and newest > after
 
     def _insert(
