@@ -71,7 +71,7 @@ def tests(session: nox.Session, rasa: str) -> None:
     )
 
 
-@nox.session(python=PYTHON)
+@nox.session(python=PYTHON, default=False)
 def bench(session: nox.Session) -> None:
     """Measures a turn on all stores; writes benchmarks/ and its part of the README."""
     session.install(RASA, ".", "--group", "bench")
@@ -80,7 +80,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/report.py")
 
 
-@nox.session(python=PYTHON)
+@nox.session(name="bench-check", python=PYTHON, default=False)
 def bench_check(session: nox.Session) -> None:
     """Fails if a turn is slow beside Rasa's own stores, or grows with age."""
     session.install(RASA, ".", "--group", "bench")

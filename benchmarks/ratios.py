@@ -1,7 +1,7 @@
 """Fails when a turn has become slow, as seen from ratios within one run.
 
 For CI, where milliseconds say nothing: each store is measured beside Rasa's own, and
-an old conversation beside a young one. Run it with `nox -s bench_check`.
+an old conversation beside a young one. Run it with `nox -s bench-check`.
 """
 
 import argparse
