@@ -8,13 +8,13 @@ Redis store); so both happen in threads, and never longer than a deadline.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager
 from typing import Any, Callable, Iterator, Optional, Sequence, TypeVar
 
 from rasa_trackers.event_log import EventLog, Failure
@@ -49,7 +49,7 @@ class Deadline:
         """The server has answered: start anew."""
         self._end = time.monotonic() + self.timeout
 
-    @contextmanager
+    @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
         """Work that waits for no server takes as long as it takes."""
         self._end = math.inf
@@ -103,15 +103,36 @@ class Calls:
                 still be at work, but does not begin anything new.
         """
         deadline = Deadline(self._timeout)
-        future = asyncio.wrap_future(self._pool.submit(function, deadline, *args))
-        # For when nobody waits for it any more.
-        future.add_done_callback(_ignore_outcome)
-        while True:
-            await asyncio.wait({future}, timeout=_patience(deadline))
-            if future.done():
-                return future.result()
-            if deadline.left() < -_GRACE:
-                raise self._given_up(deadline)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        timer: asyncio.TimerHandle
+
+        def work() -> None:
+            result: Any = None
+            failure: Optional[BaseException] = None
+            try:
+                result = function(deadline, *args)
+            except BaseException as error:  # noqa: BLE001 - raised where it's awaited
+                failure = error
+            # A loop that is closed has nobody who waits.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_settle, answer, result, failure)
+
+        def look() -> None:
+            nonlocal timer
+            if deadline.left() >= -_GRACE:
+                timer = loop.call_later(_patience(deadline), look)
+            elif not answer.done():
+                answer.set_exception(self._given_up(deadline))
+
+        timer = loop.call_later(_patience(deadline), look)
+        try:
+            # By one future and not by asyncio.wait(), which takes as long as all the
+            # rest of the hand-over.
+            self._pool.submit(work)
+            return await answer
+        finally:
+            timer.cancel()
 
     def run_blocking(
         self, function: Callable[..., T], *args: object, timeout: float
@@ -210,6 +231,12 @@ def _patience(deadline: Deadline) -> float:
     return min(max(deadline.left(), 0) + _GRACE, _LONGEST_LOOK)
 
 
-def _ignore_outcome(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()
+def _settle(
+    answer: asyncio.Future[Any], result: object, failure: Optional[BaseException]
+) -> None:
+    if answer.done():  # cancelled, or given up
+        return
+    if failure is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(failure)

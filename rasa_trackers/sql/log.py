@@ -52,19 +52,18 @@ class SQLEventLog(EventLog):
         sender_id = sa.bindparam("sender_id")
         mine = events.c.sender_id == sender_id
         expired = self._is_expired(sender_id)
-        alive = mine if record_exp is None else sa.and_(mine, ~expired)
-        newest_first = (
-            sa.select(events.c.id, events.c.data)
-            .where(alive)
-            .order_by(events.c.id.desc())
-            .limit(sa.bindparam("limit"))
+        rows = sa.select(events.c.id, events.c.data)
+        if record_exp is not None:
+            rows = rows.where(~expired)
+        newest_first = self._in_order(rows, newest_first=True).limit(
+            sa.bindparam("limit")
         )
         self._read_newest = newest_first
         self._read_before = newest_first.where(events.c.id < sa.bindparam("before"))
-        self._read_all = (
-            sa.select(events.c.id, events.c.data).where(alive).order_by(events.c.id)
-        )
-        self._newest_id = sa.select(sa.func.max(events.c.id)).where(mine)
+        self._read_all = self._in_order(rows)
+        self._newest_id = self._in_order(
+            sa.select(events.c.id), newest_first=True
+        ).limit(1)
         self._delete_events = sa.delete(events).where(mine)
         self._delete_expired = sa.delete(events).where(sa.and_(mine, expired))
         self._delete_expiry = sa.delete(expiry).where(expiry.c.sender_id == sender_id)
@@ -82,6 +81,13 @@ class SQLEventLog(EventLog):
                 .where(later.c.id > self._expiry.c.last_id)
             )
         )
+
+    def _in_order(self, statement: Any, *, newest_first: bool = False) -> Any:
+        """Let a statement give the events of ``:sender_id`` in the log's order."""
+        events = self._events
+        return statement.where(
+            events.c.sender_id == sa.bindparam("sender_id")
+        ).order_by(events.c.id.desc() if newest_first else events.c.id)
 
     # Setting up
 
@@ -144,7 +150,7 @@ class SQLEventLog(EventLog):
     def _end(self, connection: Connection, sender_id: str) -> int:
         newest: Optional[int] = connection.execute(
             self._newest_id, {"sender_id": sender_id}
-        ).scalar_one()
+        ).scalar()
         return START if newest is None else newest
 
     def _insert(

@@ -99,6 +99,17 @@ FAILURES_BY_TEXT: Dict[str, Failure] = {
 _LARGEST_MESSAGE = 250
 
 
+#: Makes the planner read a conversation's newest events by the tail index, whatever
+#: its statistics say. Left to itself it takes other ways to find 100 of 10,000 events:
+#: for "sender_id = ... ORDER BY id" the primary key, through all that others have
+#: written since (5 ms for 50,000 events); or, without statistics and for events that
+#: lie together, all 10,000 and a sort (3 ms). This one takes 0.04 ms.
+_TAIL_INDEX = (
+    "SELECT set_config(name, 'off', false) FROM pg_catalog.pg_settings "
+    "WHERE name IN ('enable_sort', 'enable_incremental_sort')"
+)
+
+
 class PostgreSQLEventLog(SQLEventLog):
     """Event logs in a PostgreSQL database.
 
@@ -155,8 +166,18 @@ class PostgreSQLEventLog(SQLEventLog):
         # servers are set to another level.
         with connection.cursor() as cursor:
             cursor.execute("SET default_transaction_isolation TO 'read committed'")
+            cursor.execute(_TAIL_INDEX)
         if not getattr(connection, "autocommit", True):
             connection.commit()
+
+    def _in_order(self, statement: Any, *, newest_first: bool = False) -> Any:
+        # An order that the tail index has and the primary key has not: see _TAIL_INDEX.
+        events = self._events
+        mine = sa.bindparam("sender_id")
+        columns = (events.c.sender_id, events.c.id)
+        return statement.where(events.c.sender_id.between(mine, mine)).order_by(
+            *(column.desc() if newest_first else column for column in columns)
+        )
 
     # Setting up
 
@@ -346,12 +367,14 @@ class PostgreSQLEventLog(SQLEventLog):
             f"WITH appended AS (INSERT INTO {events} ",
             "(sender_id, type_name, timestamp, intent_name, action_name, data) ",
             f"SELECT * FROM (VALUES {','.join(values)}) AS new_events ",  # noqa: S608
-            f"WHERE coalesce((SELECT max(id) FROM {events} ",  # noqa: S608
-            f"WHERE sender_id = %s), {START}) = %s RETURNING id)",
+            # As in _in_order.
+            f"WHERE coalesce((SELECT id FROM {events} ",  # noqa: S608
+            "WHERE sender_id BETWEEN %s AND %s ",
+            f"ORDER BY sender_id DESC, id DESC LIMIT 1), {START}) = %s RETURNING id)",
         ]
         for each in self._rows(sender_id, entries):
             parameters += each.values()
-        parameters += [sender_id, after]
+        parameters += [sender_id, sender_id, after]
         if self._record_exp is not None:
             message += [
                 f", renewed AS (INSERT INTO {expiry} ",
