@@ -15,7 +15,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ClusterError, NoScriptError, RedisClusterException
 
 from rasa_trackers.event_log import START, Entry, EventLog, Failure, Page, Stored
-from rasa_trackers.reconciliation import count_stored
+from rasa_trackers.reconciliation import new_events
 from rasa_trackers.redis.connection import Client, disconnect
 from rasa_trackers.redis.keys import Keys, Namespace, is_ambiguous
 
@@ -290,7 +290,9 @@ class RedisEventLog(EventLog):
             return  # it has changed: the caller looks again
         log = _page(reply).events
         after = log[-1].position if log else START
-        new = events[count_stored([event.data for event in log], events) :]
+        known_texts = [event.data for event in log]
+        places = new_events(known_texts, events, complete=True)
+        new = [events[place] for place in places]
         self._run(_TAKE_OVER, keys, "", key, sha1, after, *new)
 
     # All conversations

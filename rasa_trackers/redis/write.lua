@@ -1,7 +1,7 @@
 -- Append events, or put them in the place of all others.
 --
 -- ARGV[3]: 'append' or 'replace'
--- ARGV[4]: write nothing if there are events after this position
+-- ARGV[4]: write nothing unless the log ends at this position
 -- ARGV[5]: milliseconds after which the conversation expires; '' for never
 -- ARGV[6], ...: the events
 -- Returns what Rasa left: {key, text}; else the last position, or nil for a conflict.
@@ -10,7 +10,7 @@ if rasas then
     return rasas
 end
 local last = last_position()
-if last > tonumber(ARGV[4]) then
+if last ~= tonumber(ARGV[4]) then
     return false
 end
 local kept = -1
