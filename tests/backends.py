@@ -55,12 +55,25 @@ def _postgresql(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
     server.drop_database(database)
 
 
+@contextlib.contextmanager
+def _mongo(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    server = request.getfixturevalue("mongo_server")
+    database = server.database_name()
+    yield {
+        "type": "rasa_trackers.MongoTrackerStore",
+        "url": server.url(),
+        "db": database,
+    }
+    server.drop_database(database)
+
+
 BACKENDS: Dict[str, Backend] = {
     backend.name: backend
     for backend in (
         Backend("memory", _memory, durable=False),
         Backend("sqlite", _sqlite),
         Backend("postgresql", _postgresql),
+        Backend("mongo", _mongo),
     )
 }
 DURABLE = [name for name, backend in BACKENDS.items() if backend.durable]
