@@ -71,7 +71,7 @@ def test_url_that_is_no_text(load, backend, value):
 
 
 BACKEND_CLASSES = {
-    name: "InMemoryTrackerStore" if name == "memory" else "SQLTrackerStore" for name in BACKENDS
+    name: {"memory": "InMemoryTrackerStore", "mongo": "MongoTrackerStore"}.get(name, "SQLTrackerStore") for name in BACKENDS
 }
 
 

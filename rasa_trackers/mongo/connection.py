@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
 from typing import Any, Dict, List, Mapping, Optional
 from urllib.parse import parse_qsl, unquote
 
 import pymongo
 from pymongo import common
 from pymongo.collection import Collection
-from pymongo.errors import InvalidName, PyMongoError
-from pymongo.write_concern import WriteConcern
+from pymongo.errors import InvalidName
 
 from rasa_trackers import options
 from rasa_trackers.mongo.documents import Document
@@ -122,17 +120,11 @@ def create_client(
         client: pymongo.MongoClient[Document] = pymongo.MongoClient(
             address.url, **{**settings, **client_options}
         )
-    except (PyMongoError, ValueError, TypeError, OSError, ImportError) as error:
+    except Exception as error:  # noqa: BLE001 - of pymongo, ssl or dnspython
         message = " ".join(options.redact(str(error), secrets).split()).rstrip(".")
+        # Neither the URL nor the cause is shown: a password may stand in both.
         raise RasaException(
             f"MongoDB at {address.hosts} cannot be used: {message}. {_remedy(message)}"
-        ) from None
-    except Exception as error:
-        # dnspython's own errors, for mongodb+srv, have no common class with the rest.
-        message = " ".join(options.redact(str(error), secrets).split()).rstrip(".")
-        raise RasaException(
-            f"MongoDB at {address.hosts} was not found: {message}. Check the option "
-            f"'url' of the tracker store, and that the name server answers."
         ) from None
     if not client.write_concern.acknowledged:
         client.close()
@@ -153,7 +145,7 @@ def _remedy(message: str) -> str:
         "Correct 'url', 'username', 'password', 'auth_source' or 'client_options' of "
         "the tracker store in endpoints.yml. A URL is written as "
         "mongodb://user:password@host:27017/?tls=true, with special characters in the "
-        "password percent-encoded."
+        "password percent-encoded; mongodb+srv:// needs a name server."
     )
 
 
@@ -173,10 +165,7 @@ def find_collection(
             f"of MongoDB: {error}. Correct it in endpoints.yml."
         ) from None
     try:
-        found: Collection[Document] = database[collection]
-        if "\0" in collection:
-            raise InvalidName("collection names must not contain the null character")
-        return found
+        return database[collection]
     except (InvalidName, TypeError) as error:
         raise RasaException(
             f"The option 'collection' of the tracker store, {collection!r}, is no name "

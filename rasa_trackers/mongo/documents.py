@@ -36,7 +36,7 @@ is not before ``lease``, and an append that would outlive the lease renews it fi
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import json
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
@@ -133,7 +133,7 @@ def stored_by_rasa(events: Sequence[Any], first: int) -> List[Stored]:
 
 def _as_json(value: Any) -> Any:
     """A value that BSON has and JSON has not, as a custom action may leave one."""
-    if isinstance(value, (datetime.datetime, datetime.date)):
+    if isinstance(value, (dt.datetime, dt.date)):
         return value.isoformat()
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")

@@ -10,11 +10,14 @@ import pymongo.errors
 from rasa_trackers.event_log import Failure
 
 _REACHABLE = "Check that the server runs and can be reached."
-_CREDENTIALS = "Check 'username', 'password' and 'auth_source' of the tracker store in endpoints.yml."
+_CREDENTIALS = (
+    "Check 'username', 'password' and 'auth_source' of the tracker store in "
+    "endpoints.yml."
+)
 _TOO_LARGE = Failure(
     False,
-    "The event is larger than a document of MongoDB may be, 16 MB. Let the custom action "
-    "or channel that made it keep large data elsewhere.",
+    "An event is larger than a document of MongoDB may be, 16 MB; nothing was stored. "
+    "Let the custom action or channel that made it keep large data elsewhere.",
 )
 _RIGHTS = Failure(
     False,
@@ -32,7 +35,7 @@ FAILURES_BY_CODE: Dict[int, Failure] = {
     11: Failure(False, _CREDENTIALS),  # UserNotFound
     13: _RIGHTS,  # Unauthorized
     18: Failure(False, _CREDENTIALS),  # AuthenticationFailed
-    20: _RETRYABLE_WRITES,  # IllegalOperation: "Transaction numbers are only allowed..."
+    20: _RETRYABLE_WRITES,  # IllegalOperation: "Transaction numbers are only ..."
     24: Failure(True),  # LockTimeout
     50: Failure(True, "Raise the option 'timeout'."),  # MaxTimeMSExpired
     64: Failure(

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import logging
+import threading
 import time
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Generator,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import bson
 import pymongo
@@ -33,15 +45,67 @@ logger = logging.getLogger(__name__)
 
 #: Days that closed buckets may outlive an expired conversation; renewing them more
 #: rarely is what they are for.
-_LONGEST_MARGIN = datetime.timedelta(days=1)
+_LONGEST_MARGIN = dt.timedelta(days=1)
 #: The lease of a conversation without older documents.
-_FOREVER = datetime.datetime(9999, 12, 31)
+_FOREVER = dt.datetime(9999, 12, 31)  # noqa: DTZ001 - UTC, as pymongo gives dates
 #: Seconds after which the server's clock is read anew.
 _CLOCK_AGE = 60.0
 #: Conversations that one call of ``purge_expired`` erases, and one start clears up.
 _PURGE_BATCH = 100
+#: Seconds to wait for new indexes, which takes no time in a collection that is new.
+_INDEX_PATIENCE = 2.0
 #: How often a read begins again because the conversation was replaced under it.
 _READ_ATTEMPTS = 5
+
+
+class _Index(NamedTuple):
+    name: str
+    keys: List[Tuple[str, int]]
+    options: Document
+    #: What is worse without it.
+    use: str
+
+
+# Rasa's own index on ``sender_id`` stands in for it where it exists, at the price of
+# looking at all documents of the conversation.
+_SENDER_ID = _Index(
+    "sender_id_1_bucket_1",
+    [("sender_id", 1), ("bucket", 1)],
+    {},
+    "conversations of more than one bucket are searched for in the whole collection",
+)
+_EXPIRY = _Index(
+    "expires_at_1",
+    [("expires_at", 1)],
+    {"expireAfterSeconds": 0},
+    "expired conversations are erased by Rasa and not by the server",
+)
+_UNCLEAN = _Index(
+    "unclean_1",
+    [("unclean", 1)],
+    {"sparse": True},
+    "what a process that died while erasing has left is found when the conversation "
+    "is erased again, and not at the next start",
+)
+
+
+class _Build(threading.Thread):
+    """Creates indexes, for as long as it takes."""
+
+    error: Optional[Exception] = None
+
+    def __init__(
+        self, create: Callable[[List[_Index]], None], indexes: List[_Index]
+    ) -> None:
+        super().__init__(name="rasa_trackers-indexes", daemon=True)
+        self._create = create
+        self._indexes = indexes
+
+    def run(self) -> None:
+        try:
+            self._create(self._indexes)
+        except Exception as error:  # noqa: BLE001 - for open() to raise
+            self.error = error
 
 
 class MongoEventLog(EventLog):
@@ -76,58 +140,71 @@ class MongoEventLog(EventLog):
         self._life = None
         if record_exp is not None:
             # What a date can hold; a conversation that lives 1000 years is no worse.
-            self._life = datetime.timedelta(seconds=min(record_exp, 1000 * 365 * 86400))
-        self._server_erases = True
-        self._clock: Optional[Tuple[datetime.datetime, float]] = None
+            self._life = dt.timedelta(seconds=min(record_exp, 1000 * 365 * 86400))
+        self._clock: Optional[Tuple[dt.datetime, float]] = None
 
     # Setting up
 
     def open(self) -> None:
         self._client.admin.command("ping")
-        self._create_index([("sender_id", 1), ("bucket", 1)])
-        if self._life is not None:
-            self._server_erases = self._create_index(
-                [("expires_at", 1)], expireAfterSeconds=0
-            )
-        if self._create_index([("unclean", 1)], sparse=True):
+        there = self._indexes()
+        missing = [index for index in self._wanted() if index.name not in there]
+        if missing:
+            # A server that has much to index takes longer than any answer may, and
+            # goes on when nobody waits.
+            build = _Build(self._create_indexes, missing)
+            build.start()
+            build.join(_INDEX_PATIENCE)
+            if build.is_alive():
+                logger.warning(
+                    "%s: the server is creating the indexes %s. Until it has, reads "
+                    "are slower.",
+                    self.name,
+                    ", ".join(index.name for index in missing),
+                )
+            elif build.error is not None:
+                raise build.error
+            there = self._indexes()
+        if _UNCLEAN.name in there:
             self._clear_up()
 
-    def _create_index(self, keys: List[Tuple[str, int]], **options: Any) -> bool:
-        """Create an index, or say what is slower or left undone without it."""
-        try:
-            self._documents.create_index(keys, **options)
-        except (OperationFailure, NetworkTimeout) as error:
-            if self._has_index(keys, options):
-                return True
-            loss = {
-                "sender_id": "every read searches the whole collection, unless Rasa's "
-                "own index on sender_id is there",
-                "expires_at": "this process erases expired conversations, not the "
-                "server",
-                "unclean": "what a process that died while erasing has left is erased "
-                "when the conversation is written to again",
-            }[keys[0][0]]
-            logger.warning(
-                "%s: the index %s%s could not be created (%s). All works, but %s. Let "
-                "an administrator create it, or wait if the server is still at it.",
-                self.name,
-                dict(keys),
-                f" with {options}" if options else "",
-                " ".join(str(error).split()),
-                loss,
-            )
-            return False
-        return True
+    def _wanted(self) -> List[_Index]:
+        return [_SENDER_ID, *([_EXPIRY] if self._life is not None else []), _UNCLEAN]
 
-    def _has_index(self, keys: List[Tuple[str, int]], options: Dict[str, Any]) -> bool:
+    def _indexes(self) -> Dict[str, Any]:
         try:
-            indexes = self._documents.index_information().values()
-        except (OperationFailure, NetworkTimeout):
-            return False
-        return any(
-            index["key"] == keys and options.items() <= index.items()
-            for index in indexes
-        )
+            return dict(self._documents.index_information())
+        except OperationFailure as error:
+            if self._is_transient(error):
+                raise
+            return {}
+
+    def _create_indexes(self, missing: List[_Index]) -> None:
+        for index in missing:
+            try:
+                self._documents.create_index(
+                    index.keys, name=index.name, **index.options
+                )
+            except NetworkTimeout:
+                return  # the server goes on; should it have died, the next call says so
+            except OperationFailure as error:
+                if self._is_transient(error):
+                    raise
+                logger.warning(
+                    "%s: the index %s on %s could not be created: %s. All works, but "
+                    "%s. Let an administrator create it%s.",
+                    self.name,
+                    index.name,
+                    ", ".join(field for field, _ in index.keys),
+                    " ".join(str(error).split()),
+                    index.use,
+                    f", with the options {index.options}" if index.options else "",
+                )
+
+    @staticmethod
+    def _is_transient(error: Exception) -> bool:
+        failure = failures.classify(error)
+        return failure is not None and failure.transient
 
     def _clear_up(self) -> None:
         """Finish what processes that died while erasing have begun."""
@@ -151,7 +228,7 @@ class MongoEventLog(EventLog):
         self, sender_id: str, entries: Sequence[Entry], after: int
     ) -> Optional[int]:
         events = [logged(entry) for entry in entries]
-        if after != START and self._push(sender_id, events, after):
+        if after != START and _fits(events) and self._push(sender_id, events, after):
             return after + len(events)
         while True:
             bucket = self._open_bucket(sender_id, take_over=True)
@@ -228,12 +305,8 @@ class MongoEventLog(EventLog):
     def _begin(
         self, sender_id: str, events: List[Document], after: int
     ) -> Optional[int]:
-        """Begin a log where there is none; ``None`` if there is one meanwhile.
-
-        Positions begin at the time, in microseconds, so that those of a conversation
-        which was erased are not used again and a delayed append finds them taken.
-        """
-        base = max(after, time.time_ns() // 1000) + 1
+        """Begin a log where there is none; ``None`` if there is one meanwhile."""
+        base = _new_base(after)
         closed, state = self._prepared(sender_id, events, base)
         try:
             self._documents.insert_one(
@@ -253,7 +326,7 @@ class MongoEventLog(EventLog):
         it consisted of before is erased then; should this process die, by the next
         start or the next erasure.
         """
-        base = max(bucket["last"] + 1, bucket["base"])
+        base = _new_base(bucket["last"])
         closed, state = self._prepared(sender_id, events, base)
         gone = {"previous", "rasa", "expires_at", "lease"} - set(state)
         if not self._change(
@@ -309,7 +382,8 @@ class MongoEventLog(EventLog):
                 lease = state["lease"] = _FOREVER
                 if has_older:
                     lease = state["lease"] = state["expires_at"] + self._margin()
-                    self._renew_older(bucket, {"$set": {"expires_at": lease}})
+                    # Never back: another writer may be at it as well.
+                    self._renew_older(bucket, {"$max": {"expires_at": lease}})
         elif lease is not None or "expires_at" in bucket:
             # Written under a record_exp that is not set any more.
             lease = None
@@ -327,7 +401,7 @@ class MongoEventLog(EventLog):
         )
         if closed:
             state["previous"] = closed[-1]
-        last = bucket["last"] + len(events)
+        last: int = bucket["last"] + len(events)
         state.update(
             first=last - len(parts.kept) + 1, last=last, bytes=size(parts.kept)
         )
@@ -349,7 +423,7 @@ class MongoEventLog(EventLog):
         buckets: List[List[Document]],
         position: int,
         previous: Optional[Any],
-        expires_at: Optional[datetime.datetime],
+        expires_at: Optional[dt.datetime],
     ) -> List[Any]:
         """Insert closed buckets that follow ``previous``, and return their ids."""
         documents: List[Document] = []
@@ -371,8 +445,9 @@ class MongoEventLog(EventLog):
         if documents:
             try:
                 self._documents.insert_many(documents)
-            except Exception:
-                self._discard(sender_id, ids)
+            except Exception as error:
+                if not self._is_transient(error):
+                    self._discard(sender_id, ids)
                 raise
         return ids
 
@@ -548,9 +623,12 @@ class MongoEventLog(EventLog):
 
     def _closed_buckets(
         self, sender_id: str, first: int, end: int, limit: Optional[int]
-    ) -> Iterator[Document]:
-        """Closed buckets from position ``first`` back; those from ``end`` on only
-        with what they are chained by."""
+    ) -> Generator[Document, None, None]:
+        """Closed buckets from position ``first`` back.
+
+        Those from ``end`` on come without their events: only what chains them is
+        needed, to know which of the others are the conversation's.
+        """
         which = {"sender_id": sender_id}
         newest_first = [("bucket", -1)]
         if end < first:
@@ -605,25 +683,20 @@ class MongoEventLog(EventLog):
             ``_id`` and sender id of the document and the number of its events;
             ``None`` when there is none. And the events.
         """
-        some: Any = "$events"
+        all_of_them = {"$ifNull": ["$events", []]}
+        some: Any = all_of_them
         if upto is not None:
             begin = max(0, upto - limit) if limit is not None else 0
-            some = {"$slice": ["$events", begin, max(upto - begin, 1)]}
+            some = {"$slice": [all_of_them, begin, max(upto - begin, 1)]}
         elif limit is not None:
-            some = {"$slice": ["$events", -limit]}
+            some = {"$slice": [all_of_them, -limit]}
+        fields = {
+            "sender_id": 1,
+            "count": {"$size": all_of_them},
+            "events": some,
+        }
         found = list(
-            self._documents.aggregate(
-                [
-                    {"$match": which},
-                    {
-                        "$project": {
-                            "sender_id": 1,
-                            "count": {"$size": "$events"},
-                            "events": some,
-                        }
-                    },
-                ]
-            )
+            self._documents.aggregate([{"$match": which}, {"$project": fields}])
         )
         if not found:
             return None, []
@@ -647,7 +720,6 @@ class MongoEventLog(EventLog):
         ]
 
     def sender_ids(self) -> List[str]:
-        now = self._now() if self._life is not None else None
         begun: Dict[str, bool] = {}
         of_rasa: List[str] = []
         for document in self._documents.find(
@@ -678,7 +750,7 @@ class MongoEventLog(EventLog):
     # Expiry
 
     def purge_expired(self) -> int:
-        if self._life is None or self._server_erases:
+        if self._life is None:
             return 0
         overdue = {"expires_at": {"$lte": self._now()}}
         expired = list(
@@ -692,11 +764,10 @@ class MongoEventLog(EventLog):
         self._documents.delete_many({**overdue, "last": None})
         return len(expired)
 
-    def _margin(self) -> datetime.timedelta:
-        assert self._life is not None
-        return min(self._life, _LONGEST_MARGIN)
+    def _margin(self) -> dt.timedelta:
+        return min(self._life or _LONGEST_MARGIN, _LONGEST_MARGIN)
 
-    def _now(self) -> datetime.datetime:
+    def _now(self) -> dt.datetime:
         """The time by the server's clock, in UTC without saying so, as BSON dates are.
 
         Read once a minute and counted on from there, which needs no round trip.
@@ -705,11 +776,11 @@ class MongoEventLog(EventLog):
         if clock is None or time.monotonic() - clock[1] > _CLOCK_AGE:
             asked_at = time.monotonic()
             try:
-                hello = self._client.admin.command("hello")
+                hello: Document = self._client.admin.command("hello")
             except OperationFailure:  # MongoDB 4.4 and before
                 hello = self._client.admin.command("isMaster")
             clock = self._clock = (hello["localTime"], asked_at)
-        return clock[0] + datetime.timedelta(seconds=time.monotonic() - clock[1])
+        return clock[0] + dt.timedelta(seconds=time.monotonic() - clock[1])
 
     # Errors and end
 
@@ -720,9 +791,24 @@ class MongoEventLog(EventLog):
         self._client.close()
 
 
+def _new_base(last: int) -> int:
+    """Where the positions of a new beginning begin.
+
+    At the time, in microseconds: so those of a conversation that was erased are not
+    used again, and neither are those that a writer had in hand when it died.
+    """
+    return max(last, time.time_ns() // 1000) + 1
+
+
+def _fits(events: List[Document]) -> bool:
+    return len(events) <= BUCKET_EVENTS and size(events) <= BUCKET_BYTES
+
+
 def _names(sender_id: str) -> List[Any]:
-    """What ``sender_id`` may be in documents of Rasa's own store: old versions of it
-    stored numbers as such."""
+    """What ``sender_id`` may be in documents of Rasa's own store.
+
+    Old versions of it stored a number as such.
+    """
     if sender_id.isascii() and sender_id.isdigit() and str(int(sender_id)) == sender_id:
         number = int(sender_id)
         if number < 2**63:
