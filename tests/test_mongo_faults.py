@@ -12,7 +12,7 @@ import pytest
 from conversations import add, as_dicts, conversation, dicts, session_start, tracker, turn
 from rasa.shared.exceptions import ConnectionException, RasaException
 from rasa_trackers.event_log import START, Entry
-from rasa_trackers.mongo import failures
+from rasa_trackers.mongo import MongoTrackerStore, failures
 from servers.mongo import MongoServer
 from servers.process import wait_until
 from servers.proxy import TcpProxy
@@ -23,10 +23,25 @@ PUSH = b"$push"
 INSERT = b"insert\0"
 
 
+class FailingServer(MongoServer):
+    """A server that fails as it is told, by MongoDB's own means for tests of drivers."""
+
+    def _command(self):
+        return [*super()._command(), "--enable-test-commands"]
+
+    @contextlib.contextmanager
+    def failing(self, mode, *commands, **data):
+        with self.client() as client:
+            data = {"failCommands": list(commands), **data}
+            client.admin.command("configureFailPoint", "failCommand", mode=mode, data=data)
+            yield
+            client.admin.command("configureFailPoint", "failCommand", mode="off")
+
+
 @pytest.fixture
 def server():
     """A server of the test's own, to be wrecked."""
-    with MongoServer(replica_set=True) as server:
+    with FailingServer(replica_set=True) as server:
         yield server
 
 
@@ -52,7 +67,7 @@ def proxy(shared_server):
 
 
 @pytest.fixture
-def connect(load, shared_server, proxy):
+def connect(shared_server, proxy, load):
     """Makes stores that reach the server through the proxy."""
     database = shared_server.database_name()
 
@@ -64,15 +79,6 @@ def connect(load, shared_server, proxy):
     shared_server.drop_database(database)
 
 
-@contextlib.contextmanager
-def fail_point(server, mode, *commands, **data):
-    """Let commands fail in the server; MongoDB's own means for tests of drivers."""
-    with server.client() as client:
-        client.admin.command("configureFailPoint", "failCommand", mode=mode, data={"failCommands": list(commands), **data})
-        yield
-        client.admin.command("configureFailPoint", "failCommand", mode="off")
-
-
 class Broker:
     def __init__(self):
         self.published = []
@@ -81,7 +87,7 @@ class Broker:
         self.published.append({key: value for key, value in event.items() if key != "sender_id"})
 
 
-async def test_kill_between_saves(load, server):
+async def test_kill_between_saves(server, load):
     store = load(endpoint_of(server))
     kept = tracker("ada")
     for _ in range(3):
@@ -92,7 +98,7 @@ async def test_kill_between_saves(load, server):
         assert as_dicts(await store.retrieve_full_tracker("ada")) == as_dicts(kept)
 
 
-async def test_kill_during_saves(load, server):
+async def test_kill_during_saves(server, load):
     store = load(endpoint_of(server, timeout=60))
     stop = threading.Event()
 
@@ -247,7 +253,7 @@ async def test_connections_that_died_in_the_pool_are_replaced(connect, proxy):
     assert as_dicts(await store.retrieve("ada")) == as_dicts(saved)
 
 
-async def test_server_that_hangs_is_an_error_in_time(load, server):
+async def test_server_that_hangs_is_an_error_in_time(server, load):
     store = load(endpoint_of(server, timeout=1))
     kept = tracker("ada", conversation(1, 1))
     await store.save(kept)
@@ -279,7 +285,7 @@ async def test_silence_in_the_middle_of_an_append(connect, proxy):
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
 
 
-async def test_primary_that_steps_down(load, server):
+async def test_primary_that_steps_down(server, load):
     store = load({"type": "rasa_trackers.MongoTrackerStore", "url": server.url(), "timeout": 30})
     kept = tracker("ada", session_start())
     await store.save(kept)
@@ -292,7 +298,7 @@ async def test_primary_that_steps_down(load, server):
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
 
 
-async def test_primary_that_stays_away_is_an_error_in_time(load, server):
+async def test_primary_that_stays_away_is_an_error_in_time(server, load):
     store = load({"type": "rasa_trackers.MongoTrackerStore", "url": server.url(), "timeout": 1})
     kept = tracker("ada", session_start())
     await store.save(kept)
@@ -317,7 +323,7 @@ def test_start_without_a_server_is_an_error_in_time(load, shared_server, port):
     assert "timeout" in str(raised.value) or "Check that the server runs" in str(raised.value)
 
 
-async def test_server_that_comes_up_after_the_store_is_waited_for(load, server):
+async def test_server_that_comes_up_after_the_store_is_waited_for(server, load):
     server.stop()
     starter = threading.Timer(0.5, server.start)
     starter.start()
@@ -345,8 +351,8 @@ async def test_one_round_trip_to_append_and_one_to_read(connect, proxy):
 
 
 @pytest.mark.parametrize("code", [13, 67, 115])
-async def test_index_that_is_refused_is_a_warning(load, server, caplog, code):
-    with fail_point(server, "alwaysOn", "createIndexes", errorCode=code):
+async def test_index_that_is_refused_is_a_warning(server, load, caplog, code):
+    with server.failing("alwaysOn", "createIndexes", errorCode=code):
         store = load(endpoint_of(server, record_exp=3600))
     assert "index sender_id_1_bucket_1 on sender_id, bucket could not be created" in caplog.text
     assert "index expires_at_1 on expires_at could not be created" in caplog.text
@@ -359,16 +365,16 @@ async def test_index_that_is_refused_is_a_warning(load, server, caplog, code):
     assert "could not be created" not in caplog.text
 
 
-async def test_indexes_that_are_there_need_no_right(load, server, caplog):
+async def test_indexes_that_are_there_need_no_right(server, load, caplog):
     load(endpoint_of(server))
-    with fail_point(server, "alwaysOn", "createIndexes", errorCode=13):
+    with server.failing("alwaysOn", "createIndexes", errorCode=13):
         load(endpoint_of(server))
     assert "could not be created" not in caplog.text
 
 
-async def test_index_that_takes_long_does_not_hold_up_the_start(load, server, caplog, monkeypatch):
+async def test_index_that_takes_long_does_not_hold_up_the_start(server, load, caplog, monkeypatch):
     monkeypatch.setattr("rasa_trackers.mongo.log._INDEX_PATIENCE", 0.1)
-    with fail_point(server, "alwaysOn", "createIndexes", blockConnection=True, blockTimeMS=700):
+    with server.failing("alwaysOn", "createIndexes", blockConnection=True, blockTimeMS=700):
         store = load(endpoint_of(server, timeout=5))
         assert "the server is creating the indexes" in caplog.text
         saved = tracker("ada", session_start())
@@ -382,47 +388,49 @@ async def test_index_that_takes_long_does_not_hold_up_the_start(load, server, ca
     ("code", "transient"),
     [(code, failure.transient) for code, failure in failures.FAILURES_BY_CODE.items()] + [(59, False), (2, False)],
 )
-def test_what_the_server_says_is_understood(load, server_with_log, code, transient):
+def test_what_the_server_says_is_understood(server_with_log, code, transient):
     """The first command with an error, the next one without."""
     server, log = server_with_log
     sender_id = f"ada {code}"
-    with fail_point(server, "alwaysOn", "insert", errorCode=code):
+    with server.failing("alwaysOn", "insert", errorCode=code):
         with pytest.raises(pymongo.errors.PyMongoError) as raised:
             log.append(sender_id, [Entry("{}", "slot", 1.0, None, None)], START)
     assert log.classify(raised.value).transient is transient
-    assert log.append(sender_id, [Entry("{}", "slot", 1.0, None, None)], START)
+    wait_until(
+        lambda: log.append(sender_id, [Entry("{}", "slot", 1.0, None, None)], START),
+        "end of the failure",
+        retry_on=(pymongo.errors.ConnectionFailure,),
+    )
     assert len(log.read_back(sender_id).events) == 1
 
 
 @pytest.fixture(scope="module")
 def server_with_log():
-    from rasa_trackers.mongo import MongoTrackerStore
-
-    with MongoServer() as server:
-        store = MongoTrackerStore(url=server.url())
+    with FailingServer() as server:
+        store = MongoTrackerStore(url=server.url(), timeout=1)
         yield server, store._log
         store.close()
 
 
-async def test_disk_that_is_full_is_an_error_with_a_remedy(load, server):
+async def test_disk_that_is_full_is_an_error_with_a_remedy(server, load):
     store = load(endpoint_of(server))
-    with fail_point(server, "alwaysOn", "insert", errorCode=14031):
+    with server.failing("alwaysOn", "insert", errorCode=14031):
         with pytest.raises(RasaException, match="Free space on the server's disk") as raised:
             await store.save(tracker("ada", session_start()))
     assert not isinstance(raised.value, ConnectionException)
 
 
-async def test_write_concern_that_times_out_stores_each_event_once(load, server):
+async def test_write_concern_that_times_out_stores_each_event_once(server, load):
     store = load(endpoint_of(server))
     kept = tracker("ada", session_start())
     await store.save(kept)
     add(kept, turn())
-    with fail_point(server, {"times": 1}, "update", writeConcernError={"code": 64, "errmsg": "waiting for replication timed out"}):
+    with server.failing({"times": 1}, "update", writeConcernError={"code": 64, "errmsg": "waiting for replication timed out"}):
         await store.save(kept)
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
 
 
-async def test_writes_are_acknowledged_by_a_majority_and_from_the_journal(load, server):
+async def test_writes_are_acknowledged_by_a_majority_and_from_the_journal(server, load):
     concern = load(endpoint_of(server))._log._documents.write_concern.document
     assert (concern["w"], concern["j"]) == ("majority", True)
     given = {**endpoint_of(server), "url": f"{server.url()}/?directConnection=true&w=1&readPreference=secondary"}
