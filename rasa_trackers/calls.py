@@ -15,7 +15,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
-from typing import Callable, Iterator, Optional, Sequence, TypeVar
+from typing import Any, Callable, Iterator, Optional, Sequence, TypeVar
 
 from rasa_trackers.event_log import EventLog, Failure
 from rasa_trackers.options import redact
@@ -76,7 +76,8 @@ class Calls:
         workers: int,
         secrets: Sequence[Optional[str]] = (),
     ) -> None:
-        """
+        """Start no thread yet.
+
         Args:
             log: The log that the functions call.
             timeout: Seconds that the server may stay silent.
@@ -160,7 +161,7 @@ class Calls:
                     )
                 retried = True
                 # At random, so that writers that got in each other's way part.
-                time.sleep(pause * random.uniform(0.5, 1.0))
+                time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 if retried:
@@ -199,6 +200,6 @@ def _patience(deadline: Deadline) -> float:
     return min(max(deadline.left(), 0) + _GRACE, _LONGEST_LOOK)
 
 
-def _ignore_outcome(future: asyncio.Future[object]) -> None:
+def _ignore_outcome(future: asyncio.Future[Any]) -> None:
     if not future.cancelled():
         future.exception()

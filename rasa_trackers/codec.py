@@ -78,11 +78,10 @@ class EventDecoder:
         if event_class is None:
             if type_name == "topic":  # of Rasa 0.x; Rasa drops these without a word
                 return None
-            raise UndecodableEvent(
-                f"the running Rasa has no event type '{type_name}'"
-            )
+            raise UndecodableEvent(f"the running Rasa has no event type '{type_name}'")
         try:
-            return event_class._from_parameters(parameters)
+            # What ``Event.from_parameters`` calls once it has found the class.
+            return event_class._from_parameters(parameters)  # noqa: SLF001
         except Exception as error:
             # Any error at all: the text comes from a database that others write to.
             raise UndecodableEvent(

@@ -6,6 +6,7 @@ YAML gives values of any type, and values from environment variables
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import math
@@ -120,10 +121,8 @@ def seconds(name: str, value: Any, default: Optional[float]) -> Optional[float]:
         return default
     number = math.nan
     if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
+        with contextlib.suppress(ValueError, OverflowError):
             number = float(value)
-        except (ValueError, OverflowError):
-            pass
     if not 0 < number < math.inf:
         raise RasaException(
             f"The option '{name}' of the tracker store must be a number of seconds "
@@ -168,6 +167,11 @@ def redact(message: str, secrets: Sequence[Optional[str]]) -> str:
     """``message`` without the given passwords, also where they stand URL-quoted."""
     for secret in secrets:
         if secret:
-            for form in {secret, quote(secret, safe=""), quote_plus(secret), quote(secret)}:
+            for form in {
+                secret,
+                quote(secret, safe=""),
+                quote_plus(secret),
+                quote(secret),
+            }:
                 message = message.replace(form, "***")
     return message

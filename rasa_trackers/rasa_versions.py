@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from rasa.core.brokers.broker import EventBroker
 
 __all__ = [
+    "SESSION_START_TEXT",
     "ConnectionException",
     "DialogueStateTracker",
     "Domain",
     "Event",
     "RasaException",
-    "SESSION_START_TEXT",
     "TrackerStore",
     "broker_messages",
     "event_classes",

@@ -24,7 +24,6 @@ from typing import (
     Optional,
     Sequence,
     Set,
-    Text,
     Tuple,
     TypeVar,
 )
@@ -60,10 +59,10 @@ class _Mark(NamedTuple):
 
     #: The store that left the mark; a mark of another one says nothing.
     store: str
-    #: The newest event that is in the log, and its index in ``tracker.events`` when
+    #: The newest event that is in the log, and its place in ``tracker.events`` when
     #: the mark was left; ``None`` when none of the tracker's events is.
     last_event: Optional[Event]
-    index: int
+    place: int
     #: The log's last position then; ``None`` when it was not looked up.
     position: Optional[int]
     #: Whether an append of what follows was begun and not seen to end.
@@ -168,7 +167,7 @@ class EventLogTrackerStore(TrackerStore):
 
     # Reading
 
-    async def retrieve(self, sender_id: Text) -> Optional[DialogueStateTracker]:
+    async def retrieve(self, sender_id: str) -> Optional[DialogueStateTracker]:
         """The tracker of a conversation's last session; ``None`` for an unknown one.
 
         Raises:
@@ -177,7 +176,7 @@ class EventLogTrackerStore(TrackerStore):
         return await self._calls.run(self._read_tracker, sender_id, self._all_sessions)
 
     async def retrieve_full_tracker(
-        self, conversation_id: Text
+        self, conversation_id: str
     ) -> Optional[DialogueStateTracker]:
         """The tracker of all sessions of a conversation; ``None`` for an unknown one.
 
@@ -186,11 +185,11 @@ class EventLogTrackerStore(TrackerStore):
         """
         return await self._calls.run(self._read_tracker, conversation_id, True)
 
-    async def exists(self, conversation_id: Text) -> bool:
+    async def exists(self, conversation_id: str) -> bool:
         """Whether there is such a conversation, without reading it."""
         return await self._calls.run(self._has_events, conversation_id)
 
-    async def keys(self) -> Iterable[Text]:
+    async def keys(self) -> Iterable[str]:
         """The sender ids of all conversations, each once, in no certain order."""
         return await self._calls.run(self._sender_ids)
 
@@ -353,8 +352,8 @@ class EventLogTrackerStore(TrackerStore):
         """What follows the marked event; ``None`` when that cannot be told."""
         if mark.last_event is None:
             return events
-        if mark.index < len(events) and events[mark.index] is mark.last_event:
-            return events[mark.index + 1 :]
+        if mark.place < len(events) and events[mark.place] is mark.last_event:
+            return events[mark.place + 1 :]
         for index in range(len(events) - 1, -1, -1):
             if events[index] is mark.last_event:
                 return events[index + 1 :]

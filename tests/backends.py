@@ -19,7 +19,9 @@ class Backend:
 
     name: str
     #: Gives a new, empty database for as long as the context lasts.
-    database: Callable[[pytest.FixtureRequest], contextlib.AbstractContextManager[Endpoint]]
+    database: Callable[
+        [pytest.FixtureRequest], contextlib.AbstractContextManager[Endpoint]
+    ]
     #: Whether a second store with the same endpoint sees the same conversations.
     durable: bool = True
 

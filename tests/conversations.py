@@ -20,7 +20,13 @@ _numbers = itertools.count(1)
 
 
 def session_start() -> List[Event]:
-    return _timed([ActionExecuted("action_session_start"), SessionStarted(), ActionExecuted("action_listen")])
+    return _timed(
+        [
+            ActionExecuted("action_session_start"),
+            SessionStarted(),
+            ActionExecuted("action_listen"),
+        ]
+    )
 
 
 def turn(text: str = "hello") -> List[Event]:
@@ -38,7 +44,9 @@ def turn(text: str = "hello") -> List[Event]:
             ActionExecuted("action_custom", policy="RulePolicy", confidence=1.0),
             SlotSet("count", 2.0),
             ActionExecuted("utter_greet", policy="RulePolicy", confidence=1.0),
-            BotUttered("hi", data={"buttons": None}, metadata={"utter_action": "utter_greet"}),
+            BotUttered(
+                "hi", data={"buttons": None}, metadata={"utter_action": "utter_greet"}
+            ),
             SlotSet("anything", {"nested": [1, None, "ü"]}),
             ActionExecuted("action_listen", policy="RulePolicy", confidence=1.0),
         ]
@@ -46,7 +54,12 @@ def turn(text: str = "hello") -> List[Event]:
 
 
 def conversation(sessions: int, turns: int) -> List[Event]:
-    return [event for _ in range(sessions) for part in (session_start(), *(turn() for _ in range(turns))) for event in part]
+    return [
+        event
+        for _ in range(sessions)
+        for part in (session_start(), *(turn() for _ in range(turns)))
+        for event in part
+    ]
 
 
 def _timed(events: List[Event]) -> List[Event]:
@@ -55,7 +68,12 @@ def _timed(events: List[Event]) -> List[Event]:
     return events
 
 
-def tracker(sender_id: str, events: Iterable[Event] = (), domain: Optional[Domain] = None, max_event_history: Optional[int] = None) -> DialogueStateTracker:
+def tracker(
+    sender_id: str,
+    events: Iterable[Event] = (),
+    domain: Optional[Domain] = None,
+    max_event_history: Optional[int] = None,
+) -> DialogueStateTracker:
     """A tracker as Rasa makes it afresh: no store knows it."""
     return DialogueStateTracker.from_events(
         sender_id, list(events), (domain or Domain.empty()).slots, max_event_history

@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from rasa.shared.core.events import Event, deserialise_events
+
 from rasa_trackers import rasa_versions
 from rasa_trackers.codec import EventDecoder, UndecodableEvent, encode
 from test_histories import events
@@ -68,7 +69,7 @@ def test_event_type_that_is_imported_later_is_found():
     with pytest.raises(UndecodableEvent):
         decoder.decode('{"event": "late"}')
 
-    class Late(Event):
+    class Late(Event):  # noqa: PLW1641 - Rasa's events have no hash
         type_name = "late"
 
         def as_story_string(self):

@@ -5,9 +5,18 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from conversations import add, as_dicts, conversation, dicts, session_start, tracker, turn
 from rasa.core.brokers.broker import EventBroker
 from rasa.shared.exceptions import RasaException
+
+from conversations import (
+    add,
+    as_dicts,
+    conversation,
+    dicts,
+    session_start,
+    tracker,
+    turn,
+)
 
 
 class RecordingBroker(EventBroker):
@@ -22,7 +31,9 @@ class RecordingBroker(EventBroker):
 
     def publish(self, event):
         self.loops.add(asyncio.get_running_loop())
-        self.stored.append(self.store._log.read_back(event["sender_id"]).events[-1].data)
+        self.stored.append(
+            self.store._log.read_back(event["sender_id"]).events[-1].data
+        )
         self.published.append(event)
         if event["event"] in self.failing:
             raise RuntimeError("the broker is away")
@@ -74,7 +85,9 @@ async def test_reading_publishes_nothing(store, broker):
     assert broker.published == []
 
 
-async def test_of_a_tracker_of_other_origin_only_what_is_new_is_published(store, broker):
+async def test_of_a_tracker_of_other_origin_only_what_is_new_is_published(
+    store, broker
+):
     events = conversation(1, 1)
     await store.save(tracker("ada", events))
     broker.published.clear()
@@ -136,6 +149,6 @@ async def test_event_that_is_not_json_is_an_error_and_loses_nothing_stored(store
     await store.save(kept)
     add(kept, [turn()[0]])
     kept.events[-1].parse_data["when"] = object()
-    with pytest.raises(RasaException, match="'user' cannot be stored.*not JSON"):
+    with pytest.raises(RasaException, match=r"'user' cannot be stored.*not JSON"):
         await store.save(kept)
     assert as_dicts(await store.retrieve("ada")) == dicts(events)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+
 from conversations import as_dicts, conversation, dicts, session_start, tracker, turn
 from rasa_trackers.codec import encode
 from rasa_trackers.event_log import START, Entry
@@ -16,7 +17,10 @@ def log(store):
 
 
 def entries(*names: str):
-    return [Entry(f'{{"event": "slot", "name": "{name}"}}', "slot", 1.0, None, name) for name in names]
+    return [
+        Entry(f'{{"event": "slot", "name": "{name}"}}', "slot", 1.0, None, name)
+        for name in names
+    ]
 
 
 def data(page):
@@ -43,7 +47,12 @@ def test_append_gives_the_last_position(log):
 
 
 def test_data_comes_back_byte_for_byte(log):
-    texts = ['{"event":  "slot" }', '{"$a.b": 1.0, "\\u0000": 123456789012345678901234567890}', "not json", "x" * 2_000_000]
+    texts = [
+        '{"event":  "slot" }',
+        '{"$a.b": 1.0, "\\u0000": 123456789012345678901234567890}',
+        "not json",
+        "x" * 2_000_000,
+    ]
     log.append("ada", [Entry(text, "slot", None, None, None) for text in texts], START)
     assert data(log.read_back("ada")) == texts
 
@@ -144,7 +153,9 @@ def test_append_that_knew_the_log_before_a_replace_writes_nothing(log):
 def test_sender_ids_names_each_once(log):
     for sender_id, _ in itertools.product(["a", "b"], range(2)):
         position = log.read_back(sender_id).events
-        log.append(sender_id, entries("x"), position[-1].position if position else START)
+        log.append(
+            sender_id, entries("x"), position[-1].position if position else START
+        )
     assert sorted(log.sender_ids()) == ["a", "b"]
 
 
@@ -206,7 +217,9 @@ async def test_what_expired_is_erased_for_good(make_store, eventually):
 
     await eventually(gone)
     store._log.purge_expired()
-    without_expiry = store if store._log.name.startswith("The store in memory") else make_store()
+    without_expiry = (
+        store if store._log.name.startswith("The store in memory") else make_store()
+    )
     assert await without_expiry.retrieve_full_tracker("ada") is None
 
 

@@ -7,6 +7,7 @@ import gc
 import time
 
 import pytest
+
 from conversations import add, conversation, tracker, turn
 
 EVENTS = 3000
@@ -68,6 +69,8 @@ async def test_calls_overlap(make_store, backend):
     """One slow answer does not make the others wait."""
     store = make_store()
     async with Pulse() as pulse:
-        await asyncio.gather(*(store.save(tracker(f"user-{number}", turn())) for number in range(50)))
+        await asyncio.gather(
+            *(store.save(tracker(f"user-{number}", turn())) for number in range(50))
+        )
     assert len(list(await store.keys())) == 50
     assert pulse.longest < 1

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 
 import pytest
-from conversations import as_dicts
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,20 +27,24 @@ from rasa.shared.core.events import (
     Restarted,
     SessionStarted,
     SlotSet,
-    UserUttered,
     UserUtteranceReverted,
+    UserUttered,
 )
 from rasa.shared.core.trackers import (
     DialogueStateTracker,
     get_trackers_for_conversation_sessions,
 )
 
+from conversations import as_dicts
+
 #: Tied and backward on purpose: no order may come from them.
 timestamps = st.sampled_from([1.0, 2.0, 2.0, 1753011122.123457])
 texts = st.text(max_size=5)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts,
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2)
+    ),
     max_leaves=4,
 )
 _ids = itertools.count()
@@ -58,12 +61,25 @@ def events(draw):
     make = draw(
         st.sampled_from(
             [
-                lambda: UserUttered(draw(texts), {"name": draw(texts)}, timestamp=timestamp, metadata=metadata),
-                lambda: BotUttered(draw(texts), {"custom": draw(json_values)}, metadata, timestamp),
+                lambda: UserUttered(
+                    draw(texts),
+                    {"name": draw(texts)},
+                    timestamp=timestamp,
+                    metadata=metadata,
+                ),
+                lambda: BotUttered(
+                    draw(texts), {"custom": draw(json_values)}, metadata, timestamp
+                ),
                 lambda: SlotSet("anything", draw(json_values), timestamp, metadata),
                 lambda: SlotSet("name", draw(texts), timestamp, metadata),
-                lambda: ActionExecuted("action_session_start", timestamp=timestamp, metadata=metadata),
-                lambda: ActionExecuted(draw(texts) or "action_listen", timestamp=timestamp, metadata=metadata),
+                lambda: ActionExecuted(
+                    "action_session_start", timestamp=timestamp, metadata=metadata
+                ),
+                lambda: ActionExecuted(
+                    draw(texts) or "action_listen",
+                    timestamp=timestamp,
+                    metadata=metadata,
+                ),
                 lambda: SessionStarted(timestamp, metadata),
                 lambda: Restarted(timestamp, metadata),
                 lambda: AllSlotsReset(timestamp, metadata),
@@ -105,13 +121,17 @@ class History(RuleBasedStateMachine):
     @rule(new=batches, full=st.booleans())
     def turn(self, new, full):
         retrieve = self.store.retrieve_full_tracker if full else self.store.retrieve
-        tracker = self.run(retrieve(self.sender_id)) or DialogueStateTracker(self.sender_id, self.domain.slots)
+        tracker = self.run(retrieve(self.sender_id)) or DialogueStateTracker(
+            self.sender_id, self.domain.slots
+        )
         self.add(tracker, new)
         self.run(self.store.save(tracker))
 
     @rule(first=batches, second=batches)
     def two_saves_of_one_tracker(self, first, second):
-        tracker = self.run(self.store.get_or_create_tracker(self.sender_id, append_action_listen=False))
+        tracker = self.run(
+            self.store.get_or_create_tracker(self.sender_id, append_action_listen=False)
+        )
         self.add(tracker, first)
         self.run(self.store.save(tracker))
         self.add(tracker, second)
@@ -146,7 +166,9 @@ class History(RuleBasedStateMachine):
     def bounded_tracker(self, new, bound):
         self.store.max_event_history = bound
         try:
-            tracker = self.run(self.store.retrieve(self.sender_id)) or self.store.init_tracker(self.sender_id)
+            tracker = self.run(
+                self.store.retrieve(self.sender_id)
+            ) or self.store.init_tracker(self.sender_id)
             self.add(tracker, new)
             self.run(self.store.save(tracker))
         finally:
@@ -156,7 +178,9 @@ class History(RuleBasedStateMachine):
     @rule(new=batches)
     def copied_tracker(self, new):
         tracker = self.run(self.store.retrieve_full_tracker(self.sender_id))
-        copied = DialogueStateTracker.from_events(self.sender_id, list(tracker.events), self.domain.slots)
+        copied = DialogueStateTracker.from_events(
+            self.sender_id, list(tracker.events), self.domain.slots
+        )
         self.add(copied, new)
         self.run(self.store.save(copied))
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import traceback
 
 import pytest
-import rasa_trackers
-from backends import BACKENDS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasa.core.tracker_store import TrackerStore
 from rasa.shared.exceptions import ConnectionException, RasaException
 from rasa.utils.endpoints import EndpointConfig
+
+import rasa_trackers
+from backends import BACKENDS
 
 SQL = "rasa_trackers.SQLTrackerStore"
 
@@ -29,14 +30,22 @@ def refused(load, endpoint, *parts):
 
 
 def test_unknown_option_names_the_nearest_one(load, endpoint):
-    refused(load, {**endpoint, "record_expp": 5}, "'record_expp'", "'record_exp'", "endpoints.yml")
+    refused(
+        load,
+        {**endpoint, "record_expp": 5},
+        "'record_expp'",
+        "'record_exp'",
+        "endpoints.yml",
+    )
 
 
 def test_unknown_option_that_resembles_none(load, endpoint):
     refused(load, {**endpoint, "xyzzy": 5}, "'xyzzy'", "Known options:", "record_exp")
 
 
-@pytest.mark.parametrize("value", [0, -1, "soon", float("nan"), float("inf"), [], True, {}])
+@pytest.mark.parametrize(
+    "value", [0, -1, "soon", float("nan"), float("inf"), [], True, {}]
+)
 def test_record_exp_that_is_no_time(load, endpoint, value):
     refused(load, {**endpoint, "record_exp": value}, "'record_exp'", "seconds")
 
@@ -71,7 +80,10 @@ def test_url_that_is_no_text(load, backend, value):
 
 
 BACKEND_CLASSES = {
-    name: {"memory": "InMemoryTrackerStore", "mongo": "MongoTrackerStore"}.get(name, "SQLTrackerStore") for name in BACKENDS
+    name: {"memory": "InMemoryTrackerStore", "mongo": "MongoTrackerStore"}.get(
+        name, "SQLTrackerStore"
+    )
+    for name in BACKENDS
 }
 
 
@@ -80,11 +92,17 @@ BACKEND_CLASSES = {
 
 @pytest.mark.parametrize(
     ("misspelt", "meant"),
-    [("SqlTrackerStore", "SQLTrackerStore"), ("MemoryTrackerStore", "InMemoryTrackerStore"), ("SQLStore", "SQLTrackerStore")],
+    [
+        ("SqlTrackerStore", "SQLTrackerStore"),
+        ("MemoryTrackerStore", "InMemoryTrackerStore"),
+        ("SQLStore", "SQLTrackerStore"),
+    ],
 )
 def test_misspelt_store_stops_rasa(load, misspelt, meant):
-    """Rasa's loader would take a missing name for a reason to use its store in memory."""
-    refused(load, {"type": f"rasa_trackers.{misspelt}"}, misspelt, f"rasa_trackers.{meant}")
+    """Rasa's loader would take a missing name for a reason to keep all in memory."""
+    refused(
+        load, {"type": f"rasa_trackers.{misspelt}"}, misspelt, f"rasa_trackers.{meant}"
+    )
 
 
 def test_other_missing_names_are_attribute_errors():
@@ -93,16 +111,22 @@ def test_other_missing_names_are_attribute_errors():
 
 
 def test_store_whose_driver_is_not_installed_stops_rasa(load, monkeypatch):
-    monkeypatch.setitem(rasa_trackers._MODULES, "SQLTrackerStore", "rasa_trackers.not_there")
+    monkeypatch.setitem(
+        rasa_trackers._MODULES, "SQLTrackerStore", "rasa_trackers.not_there"
+    )
     refused(load, {"type": SQL}, "cannot be loaded", "Install")
 
 
 @pytest.mark.parametrize("error", [ImportError, AttributeError, ModuleNotFoundError])
-def test_no_constructor_lets_the_errors_out_that_rasa_hides(load, endpoint, monkeypatch, error):
+def test_no_constructor_lets_the_errors_out_that_rasa_hides(
+    load, endpoint, monkeypatch, error
+):
     def fail(*_args, **_kwargs):
         raise error("inside")
 
-    monkeypatch.setattr("rasa_trackers.tracker_store.EventLogTrackerStore.__init__", fail)
+    monkeypatch.setattr(
+        "rasa_trackers.tracker_store.EventLogTrackerStore.__init__", fail
+    )
     refused(load, endpoint, "cannot start", "inside")
 
 
@@ -114,7 +138,10 @@ def test_no_constructor_lets_the_errors_out_that_rasa_hides(load, endpoint, monk
     [
         ({"dialect": "postgressql"}, ["'postgressql'", "Did you mean 'postgresql'"]),
         ({"dialect": "nosuch"}, ["no dialect 'nosuch'", "endpoints.yml"]),
-        ({"dialect": "mysql+mysqldb", "url": "localhost"}, ["not installed", "pip install mysqlclient"]),
+        (
+            {"dialect": "mysql+mysqldb", "url": "localhost"},
+            ["not installed", "pip install mysqlclient"],
+        ),
         ({"dialect": "postgresql+nodriver"}, ["postgresql+nodriver"]),
         ({"dialect": 5}, ["'dialect'"]),
         ({"dialect": ""}, ["'dialect'"]),
@@ -125,11 +152,17 @@ def test_no_constructor_lets_the_errors_out_that_rasa_hides(load, endpoint, monk
         ({"dialect": "postgresql", "url": "host:abc"}, ["'url'", "host:port"]),
         ({"dialect": "postgresql", "url": "host:99999"}, ["'url'", "host:port"]),
         ({"dialect": "postgresql", "url": "://"}, ["'url'", "dialect://user"]),
-        ({"dialect": "sqlite", "url": "localhost"}, ["SQLite is a file", "'url: localhost'"]),
+        (
+            {"dialect": "sqlite", "url": "localhost"},
+            ["SQLite is a file", "'url: localhost'"],
+        ),
         ({"dialect": "postgresql", "query": "sslmode=require"}, ["'query'", "mapping"]),
         ({"dialect": "postgresql", "username": ["a"]}, ["'username'", "text"]),
         ({"dialect": "postgresql", "password": {"a": 1}}, ["'password'", "text"]),
-        ({"db": "/no/such/folder/rasa.db"}, ["/no/such/folder/rasa.db", "folder of the option 'db' exists"]),
+        (
+            {"db": "/no/such/folder/rasa.db"},
+            ["/no/such/folder/rasa.db", "folder of the option 'db' exists"],
+        ),
         ({"db": "/"}, ["SQLite database '/'", "'db'"]),
         ({"timeout": "never"}, ["'timeout'", "seconds"]),
         ({"startup_timeout": -1}, ["'startup_timeout'", "seconds"]),
@@ -164,8 +197,14 @@ def postgresql(postgres_server):
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"password": "wr0ng/pass word"}, ["password authentication failed", "Correct 'username' and 'password'"]),
-        ({"password": None}, ["no password supplied", "Correct 'username' and 'password'"]),
+        (
+            {"password": "wr0ng/pass word"},
+            ["password authentication failed", "Correct 'username' and 'password'"],
+        ),
+        (
+            {"password": None},
+            ["no password supplied", "Correct 'username' and 'password'"],
+        ),
         ({"username": "nobody-here"}, ["Correct 'username' and 'password'"]),
         ({"db": "no such database"}, ["does not exist", "'login_db'"]),
         ({"login_db": "no such database"}, ["does not exist", "'login_db'"]),
@@ -185,7 +224,9 @@ SECRET = "S3cret/pass:word@%&"
     "options",
     [
         {"password": SECRET},
-        {"url": "postgresql://user:S3cret%2Fpass%3Aword%40%25%26@127.0.0.1:{port}/rasa"},
+        {
+            "url": "postgresql://user:S3cret%2Fpass%3Aword%40%25%26@127.0.0.1:{port}/rasa"
+        },
         {"url": f"postgresql://user:{SECRET}@127.0.0.1:{{port}}/rasa"},
         {"url": f"postgresql+nodriver://user:{SECRET}@127.0.0.1:{{port}}/rasa"},
         {"url": "postgresql://user:S3cret%2Fpass%3Aword%40%25%26@127.0.0.1:1/rasa"},
@@ -195,9 +236,14 @@ SECRET = "S3cret/pass:word@%&"
 )
 def test_no_password_in_any_error_or_log(load, postgresql, options, caplog):
     caplog.set_level("DEBUG")
-    options = {key: value.format(port=postgresql["port"]) if key == "url" else value for key, value in options.items()}
+    options = {
+        key: value.format(port=postgresql["port"]) if key == "url" else value
+        for key, value in options.items()
+    }
     raised = refused(load, {**postgresql, "timeout": 0.5, **options})
-    shown = "".join(traceback.format_exception(None, raised.value, raised.value.__traceback__))
+    shown = "".join(
+        traceback.format_exception(None, raised.value, raised.value.__traceback__)
+    )
     messages = shown + caplog.text
     for form in (SECRET, "S3cret"):
         assert form not in _without_source_lines(messages)
@@ -205,7 +251,11 @@ def test_no_password_in_any_error_or_log(load, postgresql, options, caplog):
 
 def _without_source_lines(text):
     """A traceback quotes the source of this test, where the password stands."""
-    return "\n".join(line for line in text.splitlines() if "SECRET" not in line and "S3cret%2F" not in line)
+    return "\n".join(
+        line
+        for line in text.splitlines()
+        if "SECRET" not in line and "S3cret%2F" not in line
+    )
 
 
 async def test_password_is_not_in_the_repr(load, postgresql, postgres_server):
@@ -221,7 +271,11 @@ def test_missing_schema_is_an_error(load, postgresql, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("POSTGRESQL_POOL_SIZE", "many"), ("POSTGRESQL_POOL_SIZE", "-1"), ("POSTGRESQL_MAX_OVERFLOW", "1.5")],
+    [
+        ("POSTGRESQL_POOL_SIZE", "many"),
+        ("POSTGRESQL_POOL_SIZE", "-1"),
+        ("POSTGRESQL_MAX_OVERFLOW", "1.5"),
+    ],
 )
 def test_pool_settings_that_make_no_sense(load, postgresql, monkeypatch, name, value):
     monkeypatch.setenv(name, value)
@@ -229,7 +283,9 @@ def test_pool_settings_that_make_no_sense(load, postgresql, monkeypatch, name, v
 
 
 def test_user_who_may_not_create_tables(load, postgresql, postgres_server):
-    with postgres_server.administrator(postgresql["db"]) as connection, connection.cursor() as cursor:
+    with postgres_server.administrator(
+        postgresql["db"]
+    ) as connection, connection.cursor() as cursor:
         cursor.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
         cursor.execute("ALTER SCHEMA public OWNER TO postgres")
         cursor.execute(f'ALTER DATABASE "{postgresql["db"]}" OWNER TO postgres')
@@ -238,7 +294,10 @@ def test_user_who_may_not_create_tables(load, postgresql, postgres_server):
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.text(max_size=4), inner, max_size=2)
+    ),
     max_leaves=4,
 )
 
@@ -246,8 +305,20 @@ anything = st.recursive(
 @given(
     st.dictionaries(
         st.sampled_from(
-            ["port", "username", "password", "login_db", "query", "record_exp", "timeout", "startup_timeout", "dialect",
-             "retrieve_events_from_previous_conversation_sessions", "max_conversations", "misspelt"]
+            [
+                "port",
+                "username",
+                "password",
+                "login_db",
+                "query",
+                "record_exp",
+                "timeout",
+                "startup_timeout",
+                "dialect",
+                "retrieve_events_from_previous_conversation_sessions",
+                "max_conversations",
+                "misspelt",
+            ]
         ),
         anything,
         max_size=4,

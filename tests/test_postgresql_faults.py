@@ -7,8 +7,17 @@ import threading
 import time
 
 import pytest
-from conversations import add, as_dicts, conversation, dicts, session_start, tracker, turn
 from rasa.shared.exceptions import ConnectionException, RasaException
+
+from conversations import (
+    add,
+    as_dicts,
+    conversation,
+    dicts,
+    session_start,
+    tracker,
+    turn,
+)
 from servers.postgres import PostgresServer
 from servers.proxy import TcpProxy
 from servers.silent import closed_port, silent_port, unreachable_port
@@ -30,7 +39,7 @@ def endpoint_of(server, **options):
         "dialect": "postgresql",
         "url": server.host,
         "port": server.port,
-        "db": "postgres" if "db" not in options else options["db"],
+        "db": "postgres",
         "username": server.username,
         "password": server.password,
         **options,
@@ -62,7 +71,9 @@ class Broker:
         self.published = []
 
     def publish(self, event):
-        self.published.append({key: value for key, value in event.items() if key != "sender_id"})
+        self.published.append(
+            {key: value for key, value in event.items() if key != "sender_id"}
+        )
 
 
 async def test_kill_between_saves(load, server):

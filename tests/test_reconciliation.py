@@ -7,6 +7,7 @@ import doctest
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rasa_trackers import reconciliation
 from rasa_trackers.reconciliation import count_stored
 
@@ -37,7 +38,9 @@ def test_count_stored(stored, events, count):
     assert count_stored(list(stored), list(events)) == count
 
 
-unique = st.lists(st.integers(), unique=True, max_size=30).map(lambda numbers: [str(n) for n in numbers])
+unique = st.lists(st.integers(), unique=True, max_size=30).map(
+    lambda numbers: [str(n) for n in numbers]
+)
 
 
 @given(unique, st.data())
@@ -52,5 +55,7 @@ def test_events_of_other_writers_in_between_change_nothing(events, data):
     end = data.draw(st.integers(0, len(events)))
     stored = []
     for event in events[:end]:
-        stored += [f"other-{number}" for number in range(data.draw(st.integers(0, 2)))] + [event]
+        stored += [
+            f"other-{number}" for number in range(data.draw(st.integers(0, 2)))
+        ] + [event]
     assert count_stored(stored, events) == end

@@ -37,10 +37,7 @@ def postgresql() -> Iterator[PostgresServer]:
 def table(postgresql: PostgresServer) -> Iterator[str]:
     """A database with the empty table `t(a int)`."""
     database = postgresql.create_database()
-    with contextlib.closing(
-        postgresql.connect(database)
-    ) as connection, connection.cursor() as cursor:
-        cursor.execute("CREATE TABLE t (a int)")
+    execute(postgresql, database, "CREATE TABLE t (a int)")
     yield database
     postgresql.drop_database(database)
 
@@ -66,9 +63,8 @@ def execute(
 
 
 def rows(server: PostgresServer, database: str) -> int:
-    with contextlib.closing(
-        server.connect(database)
-    ) as connection, connection.cursor() as cursor:
+    connection = server.connect(database)
+    with contextlib.closing(connection), connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM t")
         return cursor.fetchone()[0]
 
@@ -234,9 +230,8 @@ def test_proxy_that_stalls_accepts_and_is_silent_until_it_resumes(
 ):
     proxy.stall()
     with pytest.raises(psycopg2.OperationalError, match="timeout expired"):
-        postgresql.connect(
-            table, port=proxy.port, connect_timeout=2
-        )  # libpq takes 1 for 2
+        # In seconds; libpq takes 1 for 2.
+        postgresql.connect(table, port=proxy.port, connect_timeout=2)
 
     proxy.resume()
     execute(postgresql, table, "INSERT INTO t VALUES (1)", proxy.port)
@@ -251,9 +246,8 @@ def test_proxy_delays_each_way_and_counts_round_trips(postgresql, table, proxy):
     with contextlib.closing(connection), connection.cursor() as cursor:
         cursor.execute("SELECT repeat('x', 1000000)")
 
-    assert (
-        0.2 <= time.monotonic() - started < 0.4
-    )  # not once for each piece of the answer
+    # Not once for each piece of the answer, which would take a second and a half.
+    assert 0.2 <= time.monotonic() - started < 1
     assert proxy.round_trips - before == 1
 
 

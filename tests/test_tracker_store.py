@@ -5,11 +5,20 @@ from __future__ import annotations
 import copy
 
 import pytest
-from backends import DURABLE
-from conversations import add, as_dicts, conversation, dicts, session_start, tracker, turn
 from rasa.core.tracker_store import FailSafeTrackerStore, check_if_tracker_store_async
 from rasa.shared.core.events import ActionExecuted, BotUttered, SlotSet, UserUttered
 from rasa.shared.core.trackers import get_trackers_for_conversation_sessions
+
+from backends import DURABLE
+from conversations import (
+    add,
+    as_dicts,
+    conversation,
+    dicts,
+    session_start,
+    tracker,
+    turn,
+)
 
 
 async def test_unknown_conversation_is_none(store):
@@ -80,7 +89,9 @@ async def test_retrieve_gives_the_last_session(store):
 
 @pytest.mark.parametrize("turns", [0, 12, 60, 130])
 async def test_sessions_of_any_length_are_cut_where_rasa_cuts(store, domain, turns):
-    await store.save(tracker("ada", conversation(2, 3) + conversation(1, turns), domain))
+    await store.save(
+        tracker("ada", conversation(2, 3) + conversation(1, turns), domain)
+    )
     full = await store.retrieve_full_tracker("ada")
     expected = get_trackers_for_conversation_sessions(full)[-1]
     retrieved = await store.retrieve("ada")
@@ -95,7 +106,11 @@ async def test_conversation_without_a_session_start_is_one_session(store):
 
 
 async def test_message_that_names_the_session_start_starts_none(store):
-    events = conversation(1, 1) + turn("action_session_start") + [SlotSet("action_session_start", 1)]
+    events = (
+        conversation(1, 1)
+        + turn("action_session_start")
+        + [SlotSet("action_session_start", 1)]
+    )
     await store.save(tracker("ada", events))
     assert as_dicts(await store.retrieve("ada")) == dicts(events)
 
@@ -117,7 +132,22 @@ async def test_all_sessions_by_option(make_store):
 
 
 async def test_conversations_are_apart(store):
-    names = ["ada", "ada ", "Ada", "a%a", "a_a", "ad'a", "ad\"a", "a*", "ü", "日本", "😀", "a:b", "a\\b", "tracker:ada"]
+    names = [
+        "ada",
+        "ada ",
+        "Ada",
+        "a%a",
+        "a_a",
+        "ad'a",
+        'ad"a',
+        "a*",
+        "ü",
+        "日本",
+        "😀",
+        "a:b",
+        "a\\b",
+        "tracker:ada",
+    ]
     said = {name: conversation(1, 1) for name in names}
     for name, events in said.items():
         await store.save(tracker(name, events))
@@ -209,7 +239,9 @@ async def test_read_that_fails_once_loses_nothing(store, monkeypatch):
     agent_store = FailSafeTrackerStore(store)
     with monkeypatch.context() as patch:
         patch.setattr(store._log, "read_back", _raise)
-        fresh = await agent_store.get_or_create_tracker("ada", append_action_listen=False)
+        fresh = await agent_store.get_or_create_tracker(
+            "ada", append_action_listen=False
+        )
     assert not fresh.events
     new = conversation(1, 1)
     add(fresh, new)
@@ -258,7 +290,16 @@ async def test_bounded_tracker_whose_stored_events_all_fell_out(store):
 
 
 async def test_bounded_tracker_has_the_state_of_its_whole_session(store):
-    await store.save(tracker("ada", session_start() + [SlotSet("name", "Ada")] + conversation(0, 0) + [ActionExecuted("a")] * 9, store.domain))
+    await store.save(
+        tracker(
+            "ada",
+            session_start()
+            + [SlotSet("name", "Ada")]
+            + conversation(0, 0)
+            + [ActionExecuted("a")] * 9,
+            store.domain,
+        )
+    )
     store.max_event_history = 3
     assert (await store.retrieve("ada")).get_slot("name") == "Ada"
 
@@ -287,8 +328,16 @@ async def test_one_event_object_twice_is_stored_twice(store):
 
 async def test_payloads_come_back_equal(store):
     events = [
-        UserUttered("\0 \ud800 😀 ' \" \\ % :x {} 日本" * 3, parse_data={"intent": {"name": "n\0" * 300}}, timestamp=1.5),
-        BotUttered("x" * 3_000_000, {"$set": {"a.b": [2**80, -1e308, float("inf")]}}, timestamp=2.123456),
+        UserUttered(
+            "\0 \ud800 😀 ' \" \\ % :x {} 日本" * 3,
+            parse_data={"intent": {"name": "n\0" * 300}},
+            timestamp=1.5,
+        ),
+        BotUttered(
+            "x" * 3_000_000,
+            {"$set": {"a.b": [2**80, -1e308, float("inf")]}},
+            timestamp=2.123456,
+        ),
         SlotSet("s" * 400, {"": None}, timestamp=1753011122.123457),
         ActionExecuted("action\0_\ud800", timestamp=1753011122.1234567),
     ]

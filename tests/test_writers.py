@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from backends import DURABLE
 from conversations import session_start, tracker
 
@@ -18,11 +19,17 @@ EVENTS = 75
 
 
 @pytest.mark.parametrize("fresh", [False, True], ids=["retrieved", "fresh"])
-async def test_four_writers_lose_nothing_and_double_nothing(endpoint, make_store, fresh):
+async def test_four_writers_lose_nothing_and_double_nothing(
+    endpoint, make_store, fresh
+):
     store = make_store()
     await store.save(tracker("ada", session_start()))
     _write_at_once(endpoint, fresh)
-    texts = [event.text for event in (await store.retrieve_full_tracker("ada")).events if event.type_name == "user"]
+    texts = [
+        event.text
+        for event in (await store.retrieve_full_tracker("ada")).events
+        if event.type_name == "user"
+    ]
     assert len(texts) == WRITERS * EVENTS
     for writer in range(WRITERS):
         own = [text for text in texts if text.startswith(f"{writer} ")]
@@ -32,7 +39,11 @@ async def test_four_writers_lose_nothing_and_double_nothing(endpoint, make_store
 async def test_four_writers_begin_on_an_empty_database(endpoint, make_store):
     _write_at_once(endpoint, False)
     full = await make_store().retrieve_full_tracker("ada")
-    assert len(full.events) == len({event.text for event in full.events}) == WRITERS * EVENTS
+    assert (
+        len(full.events)
+        == len({event.text for event in full.events})
+        == WRITERS * EVENTS
+    )
 
 
 def _write_at_once(endpoint, fresh):
@@ -47,7 +58,13 @@ def _write_at_once(endpoint, fresh):
     ]
     try:
         for number, writer in enumerate(writers):
-            task = {"endpoint": endpoint, "sender_id": "ada", "writer": str(number), "events": EVENTS, "fresh": fresh}
+            task = {
+                "endpoint": endpoint,
+                "sender_id": "ada",
+                "writer": str(number),
+                "events": EVENTS,
+                "fresh": fresh,
+            }
             writer.stdin.write(json.dumps(task) + "\n")
             writer.stdin.flush()
         for writer in writers:

@@ -12,9 +12,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import warnings
-
-warnings.simplefilter("ignore")
 
 from rasa.core.tracker_store import TrackerStore
 from rasa.shared.core.domain import Domain

@@ -103,9 +103,7 @@ def engine_url(
             ) from None
         parts["username"] = parts["username"] or unquote(split.username or "") or None
         parts["password"] = parts["password"] or unquote(split.password or "") or None
-    return URL.create(
-        _current_name(dialect), host=host, query=driver_options, **parts
-    )
+    return URL.create(_current_name(dialect), host=host, query=driver_options, **parts)
 
 
 def _parsed(url: str) -> URL:

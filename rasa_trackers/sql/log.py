@@ -34,7 +34,8 @@ class SQLEventLog(EventLog):
         name: str,
         record_exp: Optional[float] = None,
     ) -> None:
-        """
+        """Prepare the statements.
+
         Args:
             engine: Engine of the database, in future mode.
             tables: The tables to use.
@@ -204,7 +205,8 @@ class SQLEventLog(EventLog):
             parameters.update(limit=limit, before=before)
         with self._engine.connect() as connection:
             rows = connection.execute(statement, parameters).all()
-        stored = [Stored(position, data) for position, data in rows]
+        # A row without data is a damaged one, and no reason to lose the others.
+        stored = [Stored(position, data or "") for position, data in rows]
         if limit is not None:
             stored.reverse()
         return Page(stored, complete=limit is None or len(stored) < limit)

@@ -107,7 +107,8 @@ class PostgreSQLEventLog(SQLEventLog):
         record_exp: Optional[float] = None,
         login_engine: Optional[sa.engine.Engine] = None,
     ) -> None:
-        """
+        """Prepare the statements.
+
         Args:
             engine: Engine of the database, in autocommit mode.
             tables: The tables to use.
@@ -193,7 +194,8 @@ class PostgreSQLEventLog(SQLEventLog):
                     "WHERE i.indrelid = to_regclass(:events) AND c.relname = :name"
                 ),
                 {
-                    "events": preparer.format_table(self._events),
+                    # As a value it is not read for "%s", which the driver's SQL is.
+                    "events": preparer.format_table(self._events).replace("%%", "%"),
                     "name": self._tables.tail_index.name,
                 },
             ).scalar()
@@ -234,8 +236,8 @@ class PostgreSQLEventLog(SQLEventLog):
                     )
         except sqlalchemy.exc.SQLAlchemyError as error:
             logger.warning(
-                "%s: the index that makes reading fast could not be created: %s. Let an "
-                "administrator run: %s;",
+                "%s: the index that makes reading fast could not be created: %s. Let "
+                "an administrator run: %s;",
                 self.name,
                 str(getattr(error, "orig", error)).strip(),
                 concurrently,
@@ -276,27 +278,31 @@ class PostgreSQLEventLog(SQLEventLog):
         self, sender_id: str, entries: Sequence[Entry], after: int
     ) -> Tuple[str, Tuple[Any, ...]]:
         preparer = self._engine.dialect.identifier_preparer
-        events = preparer.format_table(self._events).replace("%", "%%")
-        expiry = preparer.format_table(self._expiry).replace("%", "%%")
+        # Quoted where need be; what is not a name of ours goes as a parameter.
+        events = preparer.format_table(self._events)
+        expiry = preparer.format_table(self._expiry)
         message = ["SELECT pg_advisory_xact_lock(%s);"]
         parameters: List[Any] = [lock_key(sender_id)]
         if self._record_exp is not None:
-            message.append(
-                f"DELETE FROM {events} WHERE sender_id = %s AND EXISTS "
-                f"(SELECT 1 FROM {expiry} WHERE sender_id = %s AND expires_at <= {_NOW});"
-                f"INSERT INTO {expiry} (sender_id, expires_at) VALUES (%s, {_NOW} + %s) "
-                f"ON CONFLICT (sender_id) DO UPDATE SET expires_at = EXCLUDED.expires_at;"
-            )
+            message += [
+                f"DELETE FROM {events} WHERE sender_id = %s AND EXISTS (",  # noqa: S608
+                f"SELECT 1 FROM {expiry} ",  # noqa: S608
+                f"WHERE sender_id = %s AND expires_at <= {_NOW});",
+                f"INSERT INTO {expiry} (sender_id, expires_at) ",
+                f"VALUES (%s, {_NOW} + %s) ON CONFLICT (sender_id) ",
+                "DO UPDATE SET expires_at = EXCLUDED.expires_at;",
+            ]
             parameters += [sender_id, sender_id, sender_id, self._record_exp]
         # The first row's casts give the columns of VALUES their types.
-        values = ["(%s::varchar, %s::varchar, %s::float8, %s::varchar, %s::varchar, %s)"]
-        values += ["(%s, %s, %s, %s, %s, %s)"] * (len(entries) - 1)
-        message.append(
-            f"INSERT INTO {events} "
-            f"(sender_id, type_name, timestamp, intent_name, action_name, data) "
-            f"SELECT * FROM (VALUES {', '.join(values)}) AS new_events WHERE NOT EXISTS "
-            f"(SELECT 1 FROM {events} WHERE sender_id = %s AND id > %s) RETURNING id"
-        )
+        values = ["(%s::varchar,%s::varchar,%s::float8,%s::varchar,%s::varchar,%s)"]
+        values += ["(%s,%s,%s,%s,%s,%s)"] * (len(entries) - 1)
+        message += [
+            f"INSERT INTO {events} ",
+            "(sender_id, type_name, timestamp, intent_name, action_name, data) ",
+            f"SELECT * FROM (VALUES {','.join(values)}) AS new_events ",  # noqa: S608
+            f"WHERE NOT EXISTS (SELECT 1 FROM {events} ",  # noqa: S608
+            "WHERE sender_id = %s AND id > %s) RETURNING id",
+        ]
         for entry in entries:
             parameters += row(sender_id, entry).values()
         parameters += [sender_id, after]
@@ -369,9 +375,7 @@ def postgresql_engine(
             "application_name": "rasa_trackers",
         }
         connect_args = {
-            name: value
-            for name, value in connect_args.items()
-            if name not in url.query
+            name: value for name, value in connect_args.items() if name not in url.query
         }
     return create_engine(
         url,
@@ -396,7 +400,7 @@ def _create_database(engine: sa.engine.Engine, database: str) -> None:
             return
         quoted = engine.dialect.identifier_preparer.quote_identifier(database)
         try:
-            connection.exec_driver_sql(f"CREATE DATABASE {quoted}".replace("%", "%%"))
+            connection.exec_driver_sql(f"CREATE DATABASE {quoted}")
         except sqlalchemy.exc.DBAPIError:
             # Another worker may have created it at the same time.
             if not connection.execute(exists, {"name": database}).scalar():

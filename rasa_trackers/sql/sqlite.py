@@ -46,8 +46,11 @@ FAILURES: Dict[str, Failure] = {
 
 
 class SQLiteEventLog(SQLEventLog):
-    """Event logs in a SQLite file, in WAL mode: readers and a writer do not wait for
-    each other, and an append costs one write to the disk."""
+    """Event logs in a SQLite file.
+
+    In WAL mode: readers and the writer do not wait for each other, and an append
+    costs one write to the disk.
+    """
 
     def open(self) -> None:
         with self._engine.connect() as connection:

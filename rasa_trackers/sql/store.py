@@ -10,7 +10,7 @@ from sqlalchemy.engine.url import URL
 
 from rasa_trackers import options
 from rasa_trackers.event_log import EventLog
-from rasa_trackers.rasa_versions import Domain
+from rasa_trackers.rasa_versions import Domain, RasaException
 from rasa_trackers.sql.connection import (
     DEFAULT_DATABASE,
     create_engine,
@@ -27,6 +27,10 @@ from rasa_trackers.sql.sqlite import SQLiteEventLog, sqlite_engine
 from rasa_trackers.tracker_store import EventLogTrackerStore, never_falls_back
 
 logger = logging.getLogger(__name__)
+
+#: Makes the log for a URL, ``login_db``, ``timeout`` and ``record_exp``; gives it
+#: with the number of calls that it takes at one time.
+_MakeLog = Callable[[URL, Optional[str], float, Optional[float]], Tuple[EventLog, int]]
 
 #: Calls to the database at one time; they take a millisecond each.
 _WORKERS = 8
@@ -107,7 +111,8 @@ class SQLTrackerStore(EventLogTrackerStore):
             password=password,
             query=query,
         )
-        log, workers = _LOGS.get(location.get_backend_name(), _any_log)(
+        make_log: _MakeLog = _LOGS.get(location.get_backend_name(), _any_log)
+        log, workers = make_log(
             location, options.text("login_db", login_db), timeout, expiry
         )
         super().__init__(
@@ -133,7 +138,15 @@ def _postgresql_log(
 ) -> Tuple[EventLog, int]:
     schema = os.environ.get("POSTGRESQL_SCHEMA") or None
     pool_size = _from_environment("POSTGRESQL_POOL_SIZE", _DEFAULT_POOL_SIZE, 0)
-    max_overflow = _from_environment("POSTGRESQL_MAX_OVERFLOW", _DEFAULT_MAX_OVERFLOW, -1)
+    max_overflow = _from_environment(
+        "POSTGRESQL_MAX_OVERFLOW", _DEFAULT_MAX_OVERFLOW, -1
+    )
+    connections = pool_size + max_overflow
+    if connections == 0:
+        raise RasaException(
+            "POSTGRESQL_POOL_SIZE and POSTGRESQL_MAX_OVERFLOW are both 0, which leaves "
+            "the tracker store no connection. Raise one of them."
+        )
     engine = postgresql_engine(
         url, timeout=timeout, pool_size=pool_size, max_overflow=max_overflow
     )
@@ -149,9 +162,8 @@ def _postgresql_log(
         record_exp=record_exp,
         login_engine=login_engine,
     )
-    # SQLAlchemy takes 0 and -1 for "any number".
-    unlimited = pool_size == 0 or max_overflow == -1
-    return log, _WORKERS if unlimited else min(_WORKERS, pool_size + max_overflow)
+    # SQLAlchemy takes -1 for "any number".
+    return log, _WORKERS if max_overflow == -1 else min(_WORKERS, connections)
 
 
 def _from_environment(name: str, default: int, minimum: int) -> int:
@@ -187,7 +199,7 @@ def _ignore_login_db(login_db: Optional[str]) -> None:
         logger.warning("The option 'login_db' only has a meaning for PostgreSQL.")
 
 
-_LOGS: Dict[str, Callable[..., Tuple[EventLog, int]]] = {
+_LOGS: Dict[str, _MakeLog] = {
     "sqlite": _sqlite_log,
     "postgresql": _postgresql_log,
 }

@@ -1,10 +1,181 @@
-import pytest
-from servers.postgres import PostgresServer
-@pytest.fixture(scope="session")
-def postgres_server():
-    s=PostgresServer(); s.start(); yield s; s.stop(); s.remove()
+"""pytest plugin: servers that all tests share, started when a test first asks for them.
 
-from servers.mongo import MongoServer
+With `pytest --docker` they are the containers of docker/docker-compose.yml instead,
+through pytest-docker.
+
+Tests that stop, kill or suspend a server make one of their own, so that no other test
+meets the wreck: a Redis takes 10 ms, a PostgreSQL half a second, a MongoDB a second.
+"""
+
+from pathlib import Path
+from typing import Iterator, Tuple
+
+import psycopg2
+import pymongo.errors
+import pytest
+import redis as redis_driver
+
+from servers.mongo import MongoAccess, MongoServer
+from servers.postgres import PostgresAccess, PostgresServer
+from servers.process import wait_until
+from servers.proxy import TcpProxy
+from servers.redis import (
+    REDIS,
+    VALKEY,
+    RedisAccess,
+    RedisCluster,
+    RedisSentinel,
+    RedisServer,
+)
+from servers.tls import Certificates
+
+COMPOSE_FILE = Path(__file__).parent.parent.parent / "docker" / "docker-compose.yml"
+# User and password of the containers.
+DOCKER_USER = "rasa"
+DOCKER_PASSWORD = "rasa"
+DOCKER_SECONDS = 120.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--docker",
+        action="store_true",
+        help="test with the servers of docker/docker-compose.yml",
+    )
+
+
 @pytest.fixture(scope="session")
-def mongo_server():
-    s=MongoServer(replica_set=True); s.start(); yield s; s.stop(); s.remove()
+def docker_compose_file() -> str:
+    """Tells pytest-docker which services there are."""
+    return str(COMPOSE_FILE)
+
+
+def _with_docker(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--docker"))
+
+
+def _docker_address(
+    request: pytest.FixtureRequest, service: str, port: int
+) -> Tuple[str, int]:
+    services = request.getfixturevalue("docker_services")
+    return request.getfixturevalue("docker_ip"), services.port_for(service, port)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(request: pytest.FixtureRequest) -> Iterator[PostgresAccess]:
+    """A PostgreSQL server."""
+    if _with_docker(request):
+        address = _docker_address(request, "postgres", 5432)
+        access = PostgresAccess(*address, DOCKER_USER, DOCKER_PASSWORD, DOCKER_USER)
+        wait_until(
+            lambda: access.administrator().close() is None,
+            "PostgreSQL's container",
+            DOCKER_SECONDS,
+            (psycopg2.OperationalError,),
+        )
+        yield access
+    else:
+        with PostgresServer() as server:
+            yield server
+
+
+@pytest.fixture
+def postgres_database(postgres_server: PostgresAccess) -> Iterator[str]:
+    """Name of an empty database in `postgres_server`."""
+    name = postgres_server.create_database()
+    yield name
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def postgres_proxy(postgres_server: PostgresAccess) -> Iterator[TcpProxy]:
+    """A proxy before `postgres_server`."""
+    with TcpProxy(postgres_server.host, postgres_server.port) as proxy:
+        yield proxy
+
+
+def _redis(request: pytest.FixtureRequest, flavour: str) -> Iterator[RedisAccess]:
+    if _with_docker(request):
+        access = RedisAccess(*_docker_address(request, flavour, 6379))
+        wait_until(
+            lambda: access.client().ping(),
+            f"{flavour}'s container",
+            DOCKER_SECONDS,
+            (redis_driver.RedisError,),
+        )
+        yield access
+    else:
+        with RedisServer(flavour) as server:
+            yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisAccess]:
+    """A Redis server without a password."""
+    yield from _redis(request, REDIS)
+
+
+@pytest.fixture(scope="session")
+def valkey_server(request: pytest.FixtureRequest) -> Iterator[RedisAccess]:
+    """A Valkey server without a password."""
+    yield from _redis(request, VALKEY)
+
+
+@pytest.fixture
+def redis_proxy(redis_server: RedisAccess) -> Iterator[TcpProxy]:
+    """A proxy before `redis_server`."""
+    with TcpProxy(redis_server.host, redis_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """A cluster of three masters."""
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def redis_sentinel() -> Iterator[RedisSentinel]:
+    """A master, a replica and a sentinel."""
+    with RedisSentinel() as sentinel:
+        yield sentinel
+
+
+@pytest.fixture(scope="session")
+def mongo_server(request: pytest.FixtureRequest) -> Iterator[MongoAccess]:
+    """A MongoDB server without a password."""
+    if _with_docker(request):
+        access = MongoAccess(*_docker_address(request, "mongo", 27017))
+        wait_until(
+            lambda: access.client().admin.command("ping"),
+            "MongoDB's container",
+            DOCKER_SECONDS,
+            (pymongo.errors.ConnectionFailure,),
+        )
+        yield access
+    else:
+        with MongoServer() as server:
+            yield server
+
+
+@pytest.fixture
+def mongo_database(mongo_server: MongoAccess) -> Iterator[str]:
+    """Name of an empty database in `mongo_server`."""
+    name = mongo_server.database_name()
+    yield name
+    mongo_server.drop_database(name)
+
+
+@pytest.fixture
+def mongo_proxy(mongo_server: MongoAccess) -> Iterator[TcpProxy]:
+    """A proxy before `mongo_server`."""
+    with TcpProxy(mongo_server.host, mongo_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def certificates() -> Iterator[Certificates]:
+    """Certificates for TLS."""
+    with Certificates() as made:
+        yield made

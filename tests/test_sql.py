@@ -1,0 +1,554 @@
+"""What is special to SQL: Rasa's own tables, both ways, and what is created when."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from rasa.shared.exceptions import RasaException
+
+from backends import BACKENDS
+from conversations import (
+    add,
+    as_dicts,
+    conversation,
+    dicts,
+    session_start,
+    tracker,
+    turn,
+)
+from rasa_trackers.sql.schema import tables
+from rasa_trackers.sql.store import SQLTrackerStore
+
+on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def backend(request):
+    return BACKENDS[request.param]
+
+
+@pytest.fixture
+def rasas_store(load, endpoint, domain):
+    """Rasa's own store on the same database."""
+    return lambda: load({**endpoint, "type": "SQL"}, domain)
+
+
+def rows(store, statement, **parameters):
+    with store._log._engine.connect() as connection:
+        return [
+            tuple(row) for row in connection.execute(sa.text(statement), parameters)
+        ]
+
+
+def indexes(store):
+    inspector = sa.inspect(store._log._engine)
+    return {
+        index["name"]: index["column_names"]
+        for index in inspector.get_indexes("events")
+    }
+
+
+# Rasa's own store
+
+
+async def test_what_rasas_store_wrote_is_read_and_continued(make_store, rasas_store):
+    old = rasas_store()
+    first = conversation(1, 2)
+    await old.save(tracker("ada", first))
+    store = make_store()
+    assert as_dicts(await store.retrieve("ada")) == dicts(first)
+    assert list(await store.keys()) == ["ada"]
+    retrieved = await store.retrieve("ada")
+    new = turn()
+    add(retrieved, new)
+    await store.save(retrieved)
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(first + new)
+
+
+async def test_rasas_store_reads_and_continues_what_this_one_wrote(
+    make_store, rasas_store
+):
+    events = conversation(1, 2)
+    await make_store().save(tracker("ada", events))
+    old = rasas_store()
+    assert as_dicts(await old.retrieve_full_tracker("ada")) == dicts(events)
+    retrieved = await old.retrieve_full_tracker("ada")
+    new = turn()
+    add(retrieved, new)
+    # Rasa's store counts from ``session_started`` on, so it is given that part.
+    await old.save(tracker("ada", list(retrieved.events)[1:]))
+    assert as_dicts(await make_store().retrieve_full_tracker("ada")) == dicts(
+        events + new
+    )
+
+
+async def test_rows_are_those_of_rasas_store(make_store, rasas_store):
+    events = conversation(1, 2)
+    await rasas_store().save(tracker("theirs", events))
+    await make_store().save(tracker("ours", events))
+    columns = "type_name, timestamp, intent_name, action_name, data"
+    statement = f"SELECT {columns} FROM events WHERE sender_id = :sender_id ORDER BY id"
+    store = make_store()
+    assert rows(store, statement, sender_id="ours") == rows(
+        store, statement, sender_id="theirs"
+    )
+
+
+async def test_tables_are_those_of_rasas_store(
+    make_store, rasas_store, backend, request
+):
+    with backend.database(request) as other:
+        rasas = rasas_store()
+        theirs = sa.inspect(rasas.engine)
+        ours = make_store(**{key: value for key, value in other.items() if key == "db"})
+        mine = sa.inspect(ours._log._engine)
+        assert [_described(column) for column in mine.get_columns("events")] == [
+            _described(column) for column in theirs.get_columns("events")
+        ]
+        assert mine.get_table_names() == theirs.get_table_names() == ["events"]
+        assert mine.get_pk_constraint("events") == theirs.get_pk_constraint("events")
+        ours.close()
+
+
+def _described(column):
+    return column["name"], str(column["type"]), column["nullable"]
+
+
+# Starting
+
+
+def test_new_database_gets_the_indexes(make_store, backend):
+    found = indexes(make_store())
+    assert found["ix_events_sender_id"] == ["sender_id"]
+    if backend.name == "postgresql":
+        assert found["ix_events_sender_id_id"] == ["sender_id", "id"]
+
+
+@on_postgresql
+async def test_database_of_rasas_store_gets_the_index(
+    make_store, rasas_store, eventually
+):
+    await rasas_store().save(tracker("ada", conversation(1, 1)))
+    store = make_store()
+
+    async def there():
+        return store._log._has_tail_index()
+
+    await eventually(there)
+    assert indexes(store)["ix_events_sender_id_id"] == ["sender_id", "id"]
+
+
+@on_postgresql
+async def test_index_is_built_while_others_write(
+    make_store, rasas_store, endpoint, eventually
+):
+    """CREATE INDEX CONCURRENTLY waits for transactions, and nobody waits for it."""
+    old = rasas_store()
+    await old.save(tracker("ada", conversation(1, 1)))
+    with old.engine.begin() as connection:
+        connection.execute(
+            sa.text("INSERT INTO events (sender_id, type_name) VALUES ('x', 'slot')")
+        )
+        store = make_store()
+        kept = await store.retrieve("ada")
+        add(kept, turn())
+        await store.save(kept)
+        assert not store._log._has_tail_index()
+
+    async def there():
+        return store._log._has_tail_index()
+
+    await eventually(there)
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
+
+
+@on_postgresql
+async def test_index_whose_build_was_broken_off_is_built_again(
+    make_store, rasas_store, eventually
+):
+    old = rasas_store()
+    with old.engine.connect().execution_options(
+        isolation_level="AUTOCOMMIT"
+    ) as connection:
+        for _ in range(2):
+            connection.execute(
+                sa.text(
+                    "INSERT INTO events (sender_id, type_name) VALUES ('x', 'slot')"
+                )
+            )
+        # As after a crash: an index of this name that is not valid.
+        with pytest.raises(sa.exc.IntegrityError):
+            connection.execute(
+                sa.text(
+                    "CREATE UNIQUE INDEX CONCURRENTLY ix_events_sender_id_id "
+                    "ON events (sender_id)"
+                )
+            )
+    store = make_store()
+
+    async def there():
+        return store._log._has_tail_index()
+
+    await eventually(there)
+    assert indexes(store)["ix_events_sender_id_id"] == ["sender_id", "id"]
+
+
+@on_postgresql
+async def test_index_that_may_not_be_created_is_a_warning(
+    make_store, rasas_store, endpoint, postgres_server, caplog, eventually
+):
+    rasas_store()
+    with postgres_server.administrator(
+        endpoint["db"]
+    ) as connection, connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE events OWNER TO postgres")
+        cursor.execute(f"GRANT ALL ON events, events_id_seq TO {endpoint['username']}")
+    store = make_store()
+
+    async def warned():
+        return "CREATE INDEX CONCURRENTLY ix_events_sender_id_id" in caplog.text
+
+    await eventually(warned)
+    saved = tracker("ada", session_start())
+    await store.save(saved)
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(saved)
+
+
+@on_postgresql
+async def test_reading_uses_the_index_whatever_the_statistics_say(make_store):
+    store = make_store()
+    for number in range(20):
+        await store.save(tracker(f"user-{number}", conversation(1, 10)))
+    newest = str(
+        store._log._read_newest.compile(
+            store._log._engine, compile_kwargs={"literal_binds": False}
+        )
+    )
+    with store._log._engine.connect() as connection:
+        for statistics in (False, True):
+            if statistics:
+                connection.exec_driver_sql("ANALYZE events")
+            plan = (
+                connection.exec_driver_sql(
+                    "EXPLAIN " + newest, {"sender_id": "user-3", "limit": 100}
+                )
+                .scalars()
+                .all()
+            )
+            assert "ix_events_sender_id_id" in "\n".join(plan)
+
+
+def test_several_workers_start_at_once_on_a_database_of_rasas_store(
+    endpoint, rasas_store
+):
+    """On an empty one: ``test_four_writers_begin_on_an_empty_database``."""
+    rasas_store()
+    command = [sys.executable, str(Path(__file__).with_name("writer.py"))]
+    task = {
+        "endpoint": endpoint,
+        "sender_id": "ada",
+        "writer": "x",
+        "events": 0,
+        "fresh": False,
+    }
+    workers = [
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for worker in workers:
+        _, errors = worker.communicate(f"{json.dumps(task)}\n\n", timeout=120)
+        assert worker.returncode == 0, errors
+
+
+# Options
+
+
+async def test_complete_url(load, endpoint, backend, domain):
+    if backend.name == "sqlite":
+        url = f"sqlite:///{endpoint['db']}"
+    else:
+        url = sa.engine.url.URL.create(
+            "postgres",
+            endpoint["username"],
+            endpoint["password"],
+            endpoint["url"],
+            endpoint["port"],
+            endpoint["db"],
+        ).render_as_string(hide_password=False)
+    events = session_start()
+    await load({"type": endpoint["type"], "url": url}, domain).save(
+        tracker("ada", events)
+    )
+    assert as_dicts(await load(endpoint, domain).retrieve("ada")) == dicts(events)
+
+
+@on_postgresql
+async def test_host_with_port_and_complete_url_without_password(load, endpoint, domain):
+    events = session_start()
+    with_port = {**endpoint, "url": f"{endpoint['url']}:{endpoint['port']}"}
+    del with_port["port"]
+    await load(with_port, domain).save(tracker("ada", events))
+    without_password = {
+        "type": endpoint["type"],
+        "url": f"postgresql://{endpoint['url']}/{endpoint['db']}",
+        "port": str(endpoint["port"]),
+        "username": endpoint["username"],
+        "password": endpoint["password"],
+    }
+    assert as_dicts(await load(without_password, domain).retrieve("ada")) == dicts(
+        events
+    )
+
+
+@on_sqlite
+def test_arguments_by_position_and_by_both_names_of_the_url(endpoint, domain, tmp_path):
+    """Rasa 1.10 passes ``url``, Rasa 3 ``host``; the documentation says ``url``."""
+    url = f"sqlite:///{endpoint['db']}"
+    broker = object()
+    for store in (
+        SQLTrackerStore(domain, url, broker),
+        SQLTrackerStore(domain=domain, host=url, event_broker=broker),
+        SQLTrackerStore(domain=domain, url=url, host=url, event_broker=broker),
+    ):
+        assert store.domain is domain
+        assert store.event_broker is broker
+        assert endpoint["db"] in repr(store)
+        store.close()
+
+
+def test_defaults_are_the_documented_ones(domain, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = SQLTrackerStore(domain)
+    assert (tmp_path / "rasa.db").exists()
+    store.close()
+
+
+@on_sqlite
+async def test_database_in_memory(load, domain, endpoint):
+    store = load({"type": endpoint["type"], "db": ":memory:"}, domain)
+    events = conversation(2, 1)
+    await store.save(tracker("ada", events))
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events)
+
+
+@on_sqlite
+async def test_sqlite_is_in_wal_mode_and_durable(make_store):
+    store = make_store()
+    with store._log._engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+
+
+@on_sqlite
+async def test_locked_file_is_waited_for(make_store, endpoint):
+    store = make_store(timeout=1)
+    saved = tracker("ada", session_start())
+    with sqlite3.connect(endpoint["db"], isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert await store.retrieve("ada") is None
+        with pytest.raises(RasaException, match="locked"):
+            await store.save(saved)
+        other.execute("ROLLBACK")
+    other.close()
+    await store.save(saved)
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(saved)
+
+
+@on_sqlite
+async def test_full_disk_is_an_error_and_loses_nothing(make_store):
+    """SQLite's own limit of a file's size stands in for a disk that is full."""
+    store = make_store()
+    kept = tracker("ada", session_start())
+    await store.save(kept)
+    before = as_dicts(kept)
+    with store._log._engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+    limit = sa.event.listens_for(store._log._engine, "checkout")(
+        lambda connection, *_: connection.execute(f"PRAGMA max_page_count = {pages}")
+    )
+    big = turn("x" * 100_000)
+    add(kept, big)
+    with pytest.raises(RasaException, match=r"full.*Free space"):
+        await store.save(kept)
+    assert as_dicts(await store.retrieve("ada")) == before
+    sa.event.remove(store._log._engine, "checkout", limit)
+    with store._log._engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+    store._log._engine.dispose()
+    await store.save(kept)
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
+
+
+@on_postgresql
+@pytest.mark.parametrize("name", ["new", 'odd "name" -- %s; DROP TABLE x', "Größe"])
+async def test_login_db_creates_the_database(load, endpoint, postgres_server, name):
+    with postgres_server.administrator() as connection, connection.cursor() as cursor:
+        cursor.execute(f"ALTER ROLE {endpoint['username']} CREATEDB")
+    wanted = f"{name} {endpoint['db'][-8:]}"
+    try:
+        for _ in range(2):  # created, and found there
+            store = load({**endpoint, "login_db": endpoint["db"], "db": wanted})
+            saved = tracker("ada", session_start())
+            await store.save(saved)
+            store.close()
+    finally:
+        postgres_server.drop_database(wanted)
+
+
+@on_sqlite
+def test_login_db_of_sqlite_is_ignored_as_rasa_does(make_store, caplog, endpoint):
+    make_store(login_db="other")
+    assert "login_db" in caplog.text
+    assert Path(endpoint["db"]).exists()
+
+
+@on_postgresql
+@pytest.mark.parametrize("name", ["plain", 'Odd "schema" -- %s'])
+async def test_schema_from_the_environment(
+    make_store, endpoint, postgres_server, monkeypatch, name
+):
+    quoted = name.replace('"', '""')
+    with postgres_server.connect(
+        endpoint["db"]
+    ) as connection, connection.cursor() as cursor:
+        cursor.execute(f'CREATE SCHEMA "{quoted}"')
+    monkeypatch.setenv("POSTGRESQL_SCHEMA", name)
+    store = make_store(record_exp=1000)
+    events = conversation(2, 1)
+    await store.save(tracker("ada", events))
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events)
+    monkeypatch.delenv("POSTGRESQL_SCHEMA")
+    assert await make_store().retrieve("ada") is None
+
+
+@on_postgresql
+async def test_pool_settings_from_the_environment(make_store, monkeypatch):
+    monkeypatch.setenv("POSTGRESQL_POOL_SIZE", "1")
+    monkeypatch.setenv("POSTGRESQL_MAX_OVERFLOW", "0")
+    store = make_store()
+    assert store._log._engine.pool.size() == 1
+    for number in range(5):
+        await store.save(tracker(f"user-{number}", session_start()))
+    found = await asyncio.gather(
+        *(store.retrieve(f"user-{number % 5}") for number in range(40))
+    )
+    assert all(found)
+    monkeypatch.setenv("POSTGRESQL_POOL_SIZE", "0")
+    with pytest.raises(
+        RasaException,
+        match="POSTGRESQL_POOL_SIZE and POSTGRESQL_MAX_OVERFLOW are both 0",
+    ):
+        make_store()
+    monkeypatch.setenv("POSTGRESQL_MAX_OVERFLOW", "-1")
+    assert await make_store().retrieve("user-0")
+
+
+@on_postgresql
+def test_pool_has_rasas_size_and_tests_its_connections(make_store):
+    pool = make_store()._log._engine.pool
+    assert (pool.size(), pool._max_overflow) == (50, 100)
+    assert pool._pre_ping
+    assert pool._recycle > 0
+
+
+@on_postgresql
+async def test_server_with_another_default_isolation(
+    make_store, endpoint, postgres_server
+):
+    with postgres_server.administrator(
+        endpoint["db"]
+    ) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            f'ALTER DATABASE "{endpoint["db"]}" '
+            "SET default_transaction_isolation TO 'serializable'"
+        )
+    store = make_store()
+    assert rows(store, "SHOW transaction_isolation") == [("read committed",)]
+
+
+# Bad data
+
+
+async def test_sender_id_that_is_too_long(store):
+    longest = "x" * 255
+    events = session_start()
+    await store.save(tracker(longest, events))
+    assert as_dicts(await store.retrieve(longest)) == dicts(events)
+    with pytest.raises(RasaException, match=r"256 characters.*255.*shorter"):
+        await store.save(tracker("x" * 256, session_start()))
+    assert await store.retrieve("x" * 256) is None
+    assert list(await store.keys()) == [longest]
+
+
+@pytest.mark.parametrize("sender_id", ["\ud800", "nul\0"])
+async def test_sender_id_that_the_database_does_not_take(store, backend, sender_id):
+    if backend.name == "sqlite" and "\0" in sender_id:
+        await store.save(tracker(sender_id, session_start()))
+        assert await store.exists(sender_id)
+        return
+    with pytest.raises(RasaException, match="printable characters"):
+        await store.save(tracker(sender_id, session_start()))
+
+
+@pytest.mark.parametrize("sender_id", [5, None, b"ada"])
+async def test_sender_id_that_is_no_text(store, sender_id):
+    odd = tracker("x", session_start())
+    odd.sender_id = sender_id
+    with pytest.raises(RasaException, match="not text"):
+        await store.save(odd)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ('{"event": "holo", "timestamp": 1}', "no event type 'holo'"),
+        ('{"event": "user", "text": "cut o', "not JSON"),
+        (None, "not JSON"),
+        ("[]", "not a Rasa event"),
+    ],
+)
+async def test_event_that_cannot_be_read_is_skipped_and_kept(
+    store, make_store, caplog, data, reason
+):
+    events = conversation(1, 1)
+    await store.save(tracker("ada", events))
+    with store._log._engine.begin() as connection:
+        connection.execute(
+            sa.insert(tables().events),
+            {"sender_id": "ada", "type_name": "x", "data": data},
+        )
+    retrieved = await store.retrieve("ada")
+    assert as_dicts(retrieved) == dicts(events)
+    assert reason in caplog.text
+    assert "They stay stored" in caplog.text
+    new = turn()
+    add(retrieved, new)
+    await store.save(retrieved)
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events + new)
+    # Also for a tracker of unknown origin, which is compared with what is stored.
+    again = tracker("ada", list((await make_store().retrieve("ada")).events) + turn())
+    await store.save(again)
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == as_dicts(again)
+    assert rows(store, "SELECT count(*) FROM events WHERE type_name = 'x'") == [(1,)]
+
+
+async def test_nothing_is_injected(store):
+    odd = "'; DROP TABLE events; --"
+    events = [*session_start(), *turn(odd)]
+    await store.save(tracker(odd, events))
+    assert as_dicts(await store.retrieve(odd)) == dicts(events)
+    assert await store.retrieve("' OR '1'='1") is None
