@@ -10,14 +10,28 @@ import bson
 import pymongo
 import pymongo.monitoring
 import pytest
-from conversations import add, as_dicts, conversation, dicts, session_start, tracker, turn
 from rasa.core.tracker_store import MongoTrackerStore as RasasOwnStore
 from rasa.shared.core.events import BotUttered, SlotSet
 from rasa.shared.exceptions import RasaException
+
+from conversations import (
+    add,
+    as_dicts,
+    conversation,
+    dicts,
+    session_start,
+    tracker,
+    turn,
+)
 from rasa_trackers.event_log import START, Entry
 from rasa_trackers.mongo import documents
 
 pytestmark = pytest.mark.parametrize("backend", ["mongo"], indirect=True)
+
+
+def utc_now():
+    """As pymongo gives dates: in UTC, and without saying so."""
+    return dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)
 
 
 class Commands(pymongo.monitoring.CommandListener):
@@ -30,7 +44,9 @@ class Commands(pymongo.monitoring.CommandListener):
 
     def started(self, event):
         self.names.append(event.command_name)
-        then = self.before.pop((event.command_name, self.names.count(event.command_name)), None)
+        then = self.before.pop(
+            (event.command_name, self.names.count(event.command_name)), None
+        )
         if then is not None:
             then()
 
@@ -81,7 +97,10 @@ def names(page):
 
 
 def many(count, size=0):
-    return [Entry(f'{{"name": "{number}"}}' + " " * size, "slot", 1.0, None, None) for number in range(count)]
+    return [
+        Entry(f'{{"name": "{number}"}}' + " " * size, "slot", 1.0, None, None)
+        for number in range(count)
+    ]
 
 
 # Documents of Rasa's own store
@@ -122,7 +141,9 @@ async def test_long_conversation_of_rasas_own_store_is_read_in_pages(rasas, stor
 async def test_number_as_sender_id_of_old_versions(store, collection, sender_id):
     old = conversation(1, 1)
     collection.insert_one({"sender_id": int(sender_id), "events": dicts(old)})
-    known = [] if sender_id == "-5" else dicts(old)  # Rasa's own store does not find it either
+    known = (
+        [] if sender_id == "-5" else dicts(old)
+    )  # Rasa's own store does not find it either
     if not known:
         assert await store.retrieve(sender_id) is None
         return
@@ -156,13 +177,20 @@ async def test_document_by_name_counts_more_than_one_by_number(store, collection
 
 async def test_values_of_rasas_document_that_json_has_not(store, collection):
     value = {
-        "date": dt.datetime(2020, 1, 2, 3, 4, 5),
+        "date": dt.datetime(2020, 1, 2, 3, 4, 5, tzinfo=dt.timezone.utc),
         "id": bson.ObjectId("5f0000000000000000000000"),
         "long": bson.Int64(2**40),
         "decimal": bson.Decimal128("1.5"),
         "binary": b"\x00\xff",
     }
-    collection.insert_one({"sender_id": "ada", "events": [{"event": "slot", "timestamp": 1.0, "name": "anything", "value": value}]})
+    collection.insert_one(
+        {
+            "sender_id": "ada",
+            "events": [
+                {"event": "slot", "timestamp": 1.0, "name": "anything", "value": value}
+            ],
+        }
+    )
     (event,) = (await store.retrieve("ada")).events
     assert event.value == {
         "date": "2020-01-02T03:04:05",
@@ -237,14 +265,18 @@ async def test_this_store_after_rasas_own_after_this_one(rasas, store):
     assert as_dicts(await store.retrieve("grace")) == dicts(events)
 
 
-async def test_conversations_are_copied_back_to_rasas_form(rasas, store, domain, endpoint):
+async def test_conversations_are_copied_back_to_rasas_form(
+    rasas, store, domain, endpoint
+):
     """The script of the README."""
     await rasas.save(tracker("ada", conversation(2, 1)))
     for sender_id in ("ada", "grace"):
         kept = await store.get_or_create_full_tracker(sender_id)
         add(kept, conversation(2, 40))
         await store.save(kept)
-    back = RasasOwnStore(domain, host=endpoint["url"], db=endpoint["db"], collection="back")
+    back = RasasOwnStore(
+        domain, host=endpoint["url"], db=endpoint["db"], collection="back"
+    )
     for sender_id in await store.keys():
         await back.save(await store.retrieve_full_tracker(sender_id))
     for sender_id in ("ada", "grace"):
@@ -272,7 +304,11 @@ async def test_conversation_of_40_megabytes(watched, commands, collection):
     text = "x" * 10_000
     kept = tracker("ada")
     for number in range(40):
-        add(kept, session_start() + [BotUttered(f"{number} {text}", timestamp=1.0) for _ in range(100)])
+        add(
+            kept,
+            session_start()
+            + [BotUttered(f"{number} {text}", timestamp=1.0) for _ in range(100)],
+        )
         await watched.save(kept)
     assert max(len(bson.encode(document)) for document in collection.find()) < 600_000
     commands.clear()
@@ -286,7 +322,9 @@ async def test_40_megabytes_in_one_append(store, collection):
     log = store._log
     events = many(400, 100_000)
     position = log.append("ada", events, START)
-    assert [stored.data for stored in log.read_back("ada").events] == [entry.data for entry in events]
+    assert [stored.data for stored in log.read_back("ada").events] == [
+        entry.data for entry in events
+    ]
     assert log.append("ada", events, position) == position + len(events)
     assert len(log.read_back("ada").events) == 800
     assert max(len(bson.encode(document)) for document in collection.find()) < 1_000_000
@@ -294,10 +332,19 @@ async def test_40_megabytes_in_one_append(store, collection):
 
 @pytest.mark.parametrize("earlier", [0, 3, 300])
 async def test_event_larger_than_a_document_may_be(store, earlier):
-    kept = tracker("ada", [SlotSet("count", number, timestamp=1.0) for number in range(earlier)])
+    kept = tracker(
+        "ada", [SlotSet("count", number, timestamp=1.0) for number in range(earlier)]
+    )
     await store.save(kept)
     before = [stored.data for stored in store._log.read_back("ada").events]
-    add(kept, [SlotSet("a", 1, timestamp=1.0), BotUttered("x" * 17_000_000), SlotSet("a", 2, timestamp=1.0)])
+    add(
+        kept,
+        [
+            SlotSet("a", 1, timestamp=1.0),
+            BotUttered("x" * 17_000_000),
+            SlotSet("a", 2, timestamp=1.0),
+        ],
+    )
     with pytest.raises(RasaException, match="16 MB; nothing was stored"):
         await store.save(kept)
     assert [stored.data for stored in store._log.read_back("ada").events] == before
@@ -338,7 +385,9 @@ async def test_expiry_costs_no_round_trip(make_store, commands):
 
 
 @pytest.mark.parametrize("sessions", [1, 10, 50])
-async def test_what_a_turn_reads_does_not_depend_on_the_age(watched, commands, sessions):
+async def test_what_a_turn_reads_does_not_depend_on_the_age(
+    watched, commands, sessions
+):
     await watched.save(tracker("ada", conversation(sessions, 12)))
     commands.clear()
     await watched.retrieve("ada")
@@ -350,14 +399,27 @@ def test_pages_of_many_buckets(store):
     log = store._log
     position = START
     for number in range(10):
-        position = log.append("ada", entries(*(f"{number}.{index}" for index in range(99))), position)
+        position = log.append(
+            "ada", entries(*(f"{number}.{index}" for index in range(99))), position
+        )
     everything = log.read_back("ada").events
     assert len(everything) == 990
     for limit in (1, 7, 150, 400, 2000):
-        for before in (None, everything[500].position, everything[1].position, everything[0].position):
+        for before in (
+            None,
+            everything[500].position,
+            everything[1].position,
+            everything[0].position,
+        ):
             page = log.read_back("ada", limit=limit, before=before)
-            older = [event for event in everything if before is None or event.position < before]
-            assert page.events == older[-len(page.events) :] if page.events else not older
+            older = [
+                event
+                for event in everything
+                if before is None or event.position < before
+            ]
+            assert (
+                page.events == older[-len(page.events) :] if page.events else not older
+            )
             assert len(page.events) >= min(limit, len(older))
             assert page.complete == (len(page.events) == len(older))
 
@@ -368,14 +430,23 @@ def test_bucket_that_a_dead_writer_has_left_is_not_read(store, collection):
     first = log.read_back("ada").events[0].position
     # Of one that died before its append, and of one that died after another's.
     for offset in (0, 1, 50, 300):
-        collection.insert_one({"sender_id": "ada", "bucket": first + offset, "log": [{"type_name": "slot", "data": "left"}]})
+        collection.insert_one(
+            {
+                "sender_id": "ada",
+                "bucket": first + offset,
+                "log": [{"type_name": "slot", "data": "left"}],
+            }
+        )
     for number in range(5):
         position = log.append("ada", entries(*[str(number)] * 90), position)
     everything = log.read_back("ada").events
     assert len(everything) == 650
     assert "left" not in [event.data for event in everything]
     for event in everything[1::37]:
-        assert log.read_back("ada", limit=1, before=event.position).events[-1].position == event.position - 1
+        assert (
+            log.read_back("ada", limit=1, before=event.position).events[-1].position
+            == event.position - 1
+        )
     assert log.delete("ada") is True
     assert collection.count_documents({}) == 0
 
@@ -403,7 +474,10 @@ def test_bucket_that_somebody_has_removed(store, collection, caplog):
     """What is left is read, and the loss is not passed over in silence."""
     log = store._log
     position = log.append("ada", many(1000), START)
-    newest = max(document["bucket"] for document in collection.find({"bucket": {"$exists": True}}))
+    newest = max(
+        document["bucket"]
+        for document in collection.find({"bucket": {"$exists": True}})
+    )
     collection.delete_one({"bucket": newest})
     page = log.read_back("ada")
     assert page.complete
@@ -413,7 +487,9 @@ def test_bucket_that_somebody_has_removed(store, collection, caplog):
 
 
 @pytest.mark.parametrize("events", [1, 300])
-def test_writer_that_was_overtaken_leaves_nothing(make_store, commands, collection, events):
+def test_writer_that_was_overtaken_leaves_nothing(
+    make_store, commands, collection, events
+):
     log = make_store(client_options={"event_listeners": [commands]})._log
     other = make_store()._log
     position = log.append("ada", many(200), START)
@@ -447,8 +523,12 @@ async def test_events_can_be_queried(store, collection):
         {"$replaceRoot": {"newRoot": "$log"}},
     ]
     found = list(collection.aggregate(pipeline))
-    assert [event["timestamp"] for event in found] == [event.timestamp for event in events]
-    assert {event.get("intent_name") for event in found if event["type_name"] == "user"} == {"greet"}
+    assert [event["timestamp"] for event in found] == [
+        event.timestamp for event in events
+    ]
+    assert {
+        event.get("intent_name") for event in found if event["type_name"] == "user"
+    } == {"greet"}
 
 
 # Erasing
@@ -476,7 +556,11 @@ def erased_by_dead(request, rasas, make_store, collection):
             raise Died
 
         # A listener's exceptions are swallowed, so the command itself is stopped.
-        stopped = {"delete_many": "delete_many", "delete_one": "delete_one", "update_one": "update_one"}[command]
+        stopped = {
+            "delete_many": "delete_many",
+            "delete_one": "delete_one",
+            "update_one": "update_one",
+        }[command]
         collection_class = type(log._documents)
         original = getattr(collection_class, stopped)
 
@@ -500,7 +584,9 @@ def erased_by_dead(request, rasas, make_store, collection):
 
 
 @pytest.mark.parametrize("command", ["update_one", "delete_many", "delete_one"])
-async def test_erasure_whose_process_dies(erased_by_dead, make_store, collection, command):
+async def test_erasure_whose_process_dies(
+    erased_by_dead, make_store, collection, command
+):
     before = await erased_by_dead("delete", command)
     if command == "update_one":
         log = make_store()._log
@@ -527,17 +613,23 @@ async def test_erasure_is_seen_before_it_is_finished(erased_by_dead, store, coll
 
 
 @pytest.mark.parametrize("command", ["update_one", "delete_many", "delete_one"])
-async def test_replacement_whose_process_dies(erased_by_dead, make_store, collection, command):
+async def test_replacement_whose_process_dies(
+    erased_by_dead, make_store, collection, command
+):
     before = await erased_by_dead("replace", command)
     log = make_store()._log
     now = [event.data for event in log.read_back("ada").events]
-    assert now == before if command == "update_one" else now == [entry.data for entry in many(500)]
+    assert (
+        now == before
+        if command == "update_one"
+        else now == [entry.data for entry in many(500)]
+    )
     assert log.delete("ada") is True
     assert collection.count_documents({}) == 0
 
 
 def test_erasure_and_append_at_once(make_store, commands, collection):
-    """The append comes after the erasure has taken effect and before it is cleaned up."""
+    """The append comes between the erasure and what cleans up after it."""
     log = make_store(client_options={"event_listeners": [commands]})._log
     other = make_store()._log
     position = log.append("ada", many(600), START)
@@ -562,7 +654,10 @@ def test_positions_are_not_used_again(store):
 def expire(collection):
     """As if the time had come: all dates are moved back by two hours."""
     for document in collection.find({"expires_at": {"$exists": True}}):
-        collection.update_one({"_id": document["_id"]}, {"$set": {"expires_at": document["expires_at"] - dt.timedelta(hours=2)}})
+        collection.update_one(
+            {"_id": document["_id"]},
+            {"$set": {"expires_at": document["expires_at"] - dt.timedelta(hours=2)}},
+        )
 
 
 def assert_nothing_outlives_its_bucket(collection):
@@ -576,7 +671,7 @@ async def test_server_is_told_to_erase(make_store, collection):
     await store.save(tracker("ada", conversation(1, 60)))
     assert collection.index_information()["expires_at_1"]["expireAfterSeconds"] == 0
     for document in collection.find():
-        assert document["expires_at"] > dt.datetime.utcnow() + dt.timedelta(seconds=3500)
+        assert document["expires_at"] > utc_now() + dt.timedelta(seconds=3500)
     assert_nothing_outlives_its_bucket(collection)
 
 
@@ -596,13 +691,17 @@ async def test_expired_conversation_of_many_documents(make_store, rasas, collect
     assert collection.count_documents({}) == 0
 
 
-async def test_rasas_document_does_not_come_back_when_the_server_has_erased_the_bucket(make_store, rasas, collection):
+async def test_rasas_document_does_not_come_back_when_the_server_has_erased_the_bucket(
+    make_store, rasas, collection
+):
     store = make_store(record_exp=3600)
     await rasas.save(tracker("ada", conversation(1, 2)))
     kept = await store.retrieve("ada")
     add(kept, turn())
     await store.save(kept)
-    collection.delete_one({"last": {"$exists": True}})  # as the server does, sooner than the rest
+    collection.delete_one(
+        {"last": {"$exists": True}}
+    )  # as the server does, sooner than the rest
     assert await store.retrieve("ada") is None
     assert list(await store.keys()) == []
     again = session_start()
@@ -626,7 +725,9 @@ async def test_append_renews_the_whole_conversation(make_store, collection):
     later = make_store(record_exp=36000)._log
     later.append("ada", entries("a"), position)
     assert_nothing_outlives_its_bucket(collection)
-    assert collection.find_one({"last": {"$exists": True}})["expires_at"] > dt.datetime.utcnow() + dt.timedelta(hours=9)
+    assert collection.find_one({"last": {"$exists": True}})[
+        "expires_at"
+    ] > utc_now() + dt.timedelta(hours=9)
 
 
 async def test_option_that_is_not_set_any_more(make_store, collection):
@@ -665,7 +766,10 @@ async def test_purge_erases_where_the_server_does_not(make_store, rasas, collect
 
 
 def test_indexes(store, collection):
-    assert collection.index_information()["sender_id_1_bucket_1"]["key"] == [("sender_id", 1), ("bucket", 1)]
+    assert collection.index_information()["sender_id_1_bucket_1"]["key"] == [
+        ("sender_id", 1),
+        ("bucket", 1),
+    ]
     assert collection.index_information()["unclean_1"]["sparse"]
     assert "expires_at_1" not in collection.index_information()
 

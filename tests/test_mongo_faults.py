@@ -9,8 +9,17 @@ import time
 
 import pymongo
 import pytest
-from conversations import add, as_dicts, conversation, dicts, session_start, tracker, turn
 from rasa.shared.exceptions import ConnectionException, RasaException
+
+from conversations import (
+    add,
+    as_dicts,
+    conversation,
+    dicts,
+    session_start,
+    tracker,
+    turn,
+)
 from rasa_trackers.event_log import START, Entry
 from rasa_trackers.mongo import MongoTrackerStore, failures
 from servers.mongo import MongoServer
@@ -24,7 +33,7 @@ INSERT = b"insert\0"
 
 
 class FailingServer(MongoServer):
-    """A server that fails as it is told, by MongoDB's own means for tests of drivers."""
+    """Fails as it is told, by MongoDB's own means for tests of drivers."""
 
     def _command(self):
         return [*super()._command(), "--enable-test-commands"]
@@ -33,7 +42,9 @@ class FailingServer(MongoServer):
     def failing(self, mode, *commands, **data):
         with self.client() as client:
             data = {"failCommands": list(commands), **data}
-            client.admin.command("configureFailPoint", "failCommand", mode=mode, data=data)
+            client.admin.command(
+                "configureFailPoint", "failCommand", mode=mode, data=data
+            )
             yield
             client.admin.command("configureFailPoint", "failCommand", mode="off")
 
@@ -72,7 +83,10 @@ def connect(shared_server, proxy, load):
     database = shared_server.database_name()
 
     def connect(broker=None, **options):
-        return load(endpoint_of(shared_server, proxy.port, db=database, **options), broker=broker)
+        return load(
+            endpoint_of(shared_server, proxy.port, db=database, **options),
+            broker=broker,
+        )
 
     yield connect
     proxy.clear()
@@ -84,7 +98,9 @@ class Broker:
         self.published = []
 
     def publish(self, event):
-        self.published.append({key: value for key, value in event.items() if key != "sender_id"})
+        self.published.append(
+            {key: value for key, value in event.items() if key != "sender_id"}
+        )
 
 
 async def test_kill_between_saves(server, load):
@@ -161,7 +177,9 @@ async def test_request_that_is_lost_before_the_server(connect, proxy, pattern):
 
 
 @pytest.mark.parametrize("pattern", [PUSH, INSERT])
-async def test_request_that_arrives_after_its_retry_writes_nothing(connect, proxy, pattern):
+async def test_request_that_arrives_after_its_retry_writes_nothing(
+    connect, proxy, pattern
+):
     store = connect()
     kept = tracker("ada", session_start())
     if pattern == PUSH:
@@ -286,12 +304,14 @@ async def test_silence_in_the_middle_of_an_append(connect, proxy):
 
 
 async def test_primary_that_steps_down(server, load):
-    store = load({"type": "rasa_trackers.MongoTrackerStore", "url": server.url(), "timeout": 30})
+    store = load(
+        {"type": "rasa_trackers.MongoTrackerStore", "url": server.url(), "timeout": 30}
+    )
     kept = tracker("ada", session_start())
     await store.save(kept)
-    with server.client() as client:
-        with contextlib.suppress(pymongo.errors.AutoReconnect):
-            client.admin.command("replSetStepDown", 2, force=True)
+    client, away = server.client(), contextlib.suppress(pymongo.errors.AutoReconnect)
+    with client, away:
+        client.admin.command("replSetStepDown", 2, force=True)
     for _ in range(3):
         add(kept, turn())
         await store.save(kept)
@@ -299,12 +319,14 @@ async def test_primary_that_steps_down(server, load):
 
 
 async def test_primary_that_stays_away_is_an_error_in_time(server, load):
-    store = load({"type": "rasa_trackers.MongoTrackerStore", "url": server.url(), "timeout": 1})
+    store = load(
+        {"type": "rasa_trackers.MongoTrackerStore", "url": server.url(), "timeout": 1}
+    )
     kept = tracker("ada", session_start())
     await store.save(kept)
-    with server.client() as client:
-        with contextlib.suppress(pymongo.errors.AutoReconnect):
-            client.admin.command("replSetStepDown", 60, force=True)
+    client, away = server.client(), contextlib.suppress(pymongo.errors.AutoReconnect)
+    with client, away:
+        client.admin.command("replSetStepDown", 60, force=True)
     add(kept, turn())
     began = time.monotonic()
     with pytest.raises(ConnectionException):
@@ -320,7 +342,9 @@ def test_start_without_a_server_is_an_error_in_time(load, shared_server, port):
             load(endpoint_of(shared_server, number, timeout=1))
         assert time.monotonic() - began < 6
     assert f":{number}" in str(raised.value)
-    assert "timeout" in str(raised.value) or "Check that the server runs" in str(raised.value)
+    assert "timeout" in str(raised.value) or "Check that the server runs" in str(
+        raised.value
+    )
 
 
 async def test_server_that_comes_up_after_the_store_is_waited_for(server, load):
@@ -354,7 +378,10 @@ async def test_one_round_trip_to_append_and_one_to_read(connect, proxy):
 async def test_index_that_is_refused_is_a_warning(server, load, caplog, code):
     with server.failing("alwaysOn", "createIndexes", errorCode=code):
         store = load(endpoint_of(server, record_exp=3600))
-    assert "index sender_id_1_bucket_1 on sender_id, bucket could not be created" in caplog.text
+    assert (
+        "index sender_id_1_bucket_1 on sender_id, bucket could not be created"
+        in caplog.text
+    )
     assert "index expires_at_1 on expires_at could not be created" in caplog.text
     assert "Let an administrator create it" in caplog.text
     kept = tracker("ada", conversation(30, 5))
@@ -372,21 +399,29 @@ async def test_indexes_that_are_there_need_no_right(server, load, caplog):
     assert "could not be created" not in caplog.text
 
 
-async def test_index_that_takes_long_does_not_hold_up_the_start(server, load, caplog, monkeypatch):
+async def test_index_that_takes_long_does_not_hold_up_the_start(
+    server, load, caplog, monkeypatch
+):
     monkeypatch.setattr("rasa_trackers.mongo.log._INDEX_PATIENCE", 0.1)
-    with server.failing("alwaysOn", "createIndexes", blockConnection=True, blockTimeMS=700):
+    with server.failing(
+        "alwaysOn", "createIndexes", blockConnection=True, blockTimeMS=700
+    ):
         store = load(endpoint_of(server, timeout=5))
         assert "the server is creating the indexes" in caplog.text
         saved = tracker("ada", session_start())
         await store.save(saved)
         assert as_dicts(await store.retrieve("ada")) == as_dicts(saved)
         with server.client() as client:
-            wait_until(lambda: "unclean_1" in client.rasa.conversations.index_information(), "indexes")
+            wait_until(
+                lambda: "unclean_1" in client.rasa.conversations.index_information(),
+                "indexes",
+            )
 
 
 @pytest.mark.parametrize(
     ("code", "transient"),
-    [(code, failure.transient) for code, failure in failures.FAILURES_BY_CODE.items()] + [(59, False), (2, False)],
+    [(code, failure.transient) for code, failure in failures.FAILURES_BY_CODE.items()]
+    + [(59, False), (2, False)],
 )
 def test_what_the_server_says_is_understood(server_with_log, code, transient):
     """The first command with an error, the next one without."""
@@ -414,9 +449,10 @@ def server_with_log():
 
 async def test_disk_that_is_full_is_an_error_with_a_remedy(server, load):
     store = load(endpoint_of(server))
-    with server.failing("alwaysOn", "insert", errorCode=14031):
-        with pytest.raises(RasaException, match="Free space on the server's disk") as raised:
-            await store.save(tracker("ada", session_start()))
+    with server.failing("alwaysOn", "insert", errorCode=14031), pytest.raises(
+        RasaException, match="Free space on the server's disk"
+    ) as raised:
+        await store.save(tracker("ada", session_start()))
     assert not isinstance(raised.value, ConnectionException)
 
 
@@ -425,7 +461,11 @@ async def test_write_concern_that_times_out_stores_each_event_once(server, load)
     kept = tracker("ada", session_start())
     await store.save(kept)
     add(kept, turn())
-    with server.failing({"times": 1}, "update", writeConcernError={"code": 64, "errmsg": "waiting for replication timed out"}):
+    with server.failing(
+        {"times": 1},
+        "update",
+        writeConcernError={"code": 64, "errmsg": "waiting for replication timed out"},
+    ):
         await store.save(kept)
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
 
@@ -433,7 +473,10 @@ async def test_write_concern_that_times_out_stores_each_event_once(server, load)
 async def test_writes_are_acknowledged_by_a_majority_and_from_the_journal(server, load):
     concern = load(endpoint_of(server))._log._documents.write_concern.document
     assert (concern["w"], concern["j"]) == ("majority", True)
-    given = {**endpoint_of(server), "url": f"{server.url()}/?directConnection=true&w=1&readPreference=secondary"}
+    given = {
+        **endpoint_of(server),
+        "url": f"{server.url()}/?directConnection=true&w=1&readPreference=secondary",
+    }
     documents = load(given)._log._documents
     assert documents.write_concern.document["w"] == 1
     assert documents.read_preference == pymongo.ReadPreference.PRIMARY

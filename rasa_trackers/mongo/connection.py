@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any, Dict, List, Mapping, Optional
 from urllib.parse import parse_qsl, unquote
 
@@ -46,19 +47,30 @@ class Address:
     """The option ``url``, taken apart as far as this package has to know."""
 
     def __init__(self, url: Optional[str]) -> None:
-        """
+        """Take it apart.
+
         Args:
             url: A MongoDB URL, or hosts without ``mongodb://`` before them.
 
         Raises:
-            RasaException: for an option in the URL that MongoDB does not have.
+            RasaException: for an option in the URL that MongoDB does not have, and
+                for a special character that is not percent-encoded.
         """
         url = url or DEFAULT_URL
         self.url = url if "://" in url else f"mongodb://{url}"
         rest = self.url.partition("://")[2]
-        # A password with unquoted special characters is an error, and must not be
-        # shown by it; so the last @ before the options counts.
-        credentials, _, place = rest.rpartition("@")
+        authority = re.split("[/?]", rest, maxsplit=1)[0]
+        credentials, _, _ = authority.rpartition("@")
+        password = credentials.partition(":")[2]
+        if "@" in rest[len(authority) :] or set(":@") & set(password):
+            # The driver's own message would show parts of the password.
+            raise RasaException(
+                "The option 'url' of the tracker store has a special character where "
+                "it has another meaning. Percent-encode those in the user name, the "
+                "password and the options: @ as %40, : as %3A, / as %2F, ? as %3F; or "
+                "use the options 'username' and 'password', where nothing is encoded."
+            )
+        place = rest[len(credentials) :].lstrip("@")
         location, _, query = place.partition("?")
         #: Where the server is, for messages.
         self.hosts = location.partition("/")[0]
@@ -68,7 +80,6 @@ class Address:
                 query.replace(";", "&"), keep_blank_values=True
             )
         }
-        password = credentials.partition(":")[2]
         #: Passwords in the URL, as they stand there and as they are.
         self.secrets: List[str] = [
             secret
@@ -117,6 +128,8 @@ def create_client(
         settings["authSource"] = auth_source
     secrets = [*address.secrets, password]
     try:
+        for name, value in address.options.items():
+            common.validate(name, value)  # in a URL the driver only warns of mistakes
         client: pymongo.MongoClient[Document] = pymongo.MongoClient(
             address.url, **{**settings, **client_options}
         )

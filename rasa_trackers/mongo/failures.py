@@ -21,7 +21,8 @@ _TOO_LARGE = Failure(
 )
 _RIGHTS = Failure(
     False,
-    "Give the user the role readWrite on the database that the option 'db' names.",
+    "Set 'username' and 'password' of the tracker store, and give the user the role "
+    "readWrite on the database that the option 'db' names.",
 )
 _RETRYABLE_WRITES = Failure(
     False, "Add retryWrites=false to the options in 'url' of the tracker store."

@@ -124,7 +124,8 @@ class MongoEventLog(EventLog):
         name: str,
         record_exp: Optional[float] = None,
     ) -> None:
-        """
+        """Keep logs in a collection, which need not be there yet.
+
         Args:
             client: The client; closed together with this log.
             collection: The collection, with the write concern to use.
@@ -146,7 +147,8 @@ class MongoEventLog(EventLog):
     # Setting up
 
     def open(self) -> None:
-        self._client.admin.command("ping")
+        # Not a ping, which a server answers to everybody.
+        self._documents.find_one({"_id": open_id(""), "sender_id": ""}, {"_id": 1})
         there = self._indexes()
         missing = [index for index in self._wanted() if index.name not in there]
         if missing:
