@@ -516,9 +516,8 @@ async def test_events_can_be_queried(store, collection):
     await store.save(tracker("ada", events))
     pipeline = [
         {"$match": {"sender_id": "ada", "log": {"$exists": True}}},
-        {"$sort": {"bucket": 1}},
-        {"$project": {"open": {"$not": ["$bucket"]}, "log": 1}},
-        {"$sort": {"open": 1}},
+        {"$project": {"open": {"$not": ["$bucket"]}, "bucket": 1, "log": 1}},
+        {"$sort": {"open": 1, "bucket": 1}},
         {"$unwind": "$log"},
         {"$replaceRoot": {"newRoot": "$log"}},
     ]

@@ -427,9 +427,9 @@ def test_what_the_server_says_is_understood(server_with_log, code, transient):
     """The first command with an error, the next one without."""
     server, log = server_with_log
     sender_id = f"ada {code}"
-    with server.failing("alwaysOn", "insert", errorCode=code):
-        with pytest.raises(pymongo.errors.PyMongoError) as raised:
-            log.append(sender_id, [Entry("{}", "slot", 1.0, None, None)], START)
+    fails = pytest.raises(pymongo.errors.PyMongoError)
+    with server.failing("alwaysOn", "insert", errorCode=code), fails as raised:
+        log.append(sender_id, [Entry("{}", "slot", 1.0, None, None)], START)
     assert log.classify(raised.value).transient is transient
     wait_until(
         lambda: log.append(sender_id, [Entry("{}", "slot", 1.0, None, None)], START),
