@@ -58,7 +58,7 @@ def server():
 
 @pytest.fixture(scope="module", params=["replica set", "standalone"])
 def shared_server(request):
-    """The driver repeats a write by itself on the one, and does not on the other."""
+    """As the driver sees it; by default, it would repeat a write on the former."""
     with MongoServer(replica_set=request.param == "replica set") as server:
         yield server
 
@@ -480,3 +480,10 @@ async def test_writes_are_acknowledged_by_a_majority_and_from_the_journal(server
     documents = load(given)._log._documents
     assert documents.write_concern.document["w"] == 1
     assert documents.read_preference == pymongo.ReadPreference.PRIMARY
+
+
+@pytest.mark.parametrize("options", [{}, {"client_options": {"retrywrites": True}}])
+async def test_driver_does_not_repeat_writes(server, load, options):
+    endpoint = endpoint_of(server, **options)
+    endpoint["url"] += "&retryWrites=true"
+    assert load(endpoint)._log._client.options.retry_writes is False

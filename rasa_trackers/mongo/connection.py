@@ -43,6 +43,13 @@ _OWN_OPTIONS = {
 }
 
 
+#: Also where the URL says otherwise, as those of Atlas do. A write that the driver
+#: repeats can fail on what the first attempt has written (seen with a server that was
+#: killed in between), and would look like another writer's. The tracker store repeats
+#: appends itself, and finds out what the first attempt has done.
+_FORCED = {"retryWrites": False}
+
+
 class Address:
     """The option ``url``, taken apart as far as this package has to know."""
 
@@ -108,6 +115,11 @@ def create_client(
     """
     _check_names(client_options, "'client_options'")
     given = {*address.options, *(name.lower() for name in client_options)}
+    client_options = {
+        name: value
+        for name, value in client_options.items()
+        if name.lower() != "retrywrites"
+    }
     milliseconds = max(1, round(timeout * 1000))
     settings: Dict[str, Any] = {"appname": "rasa_trackers", "connect": False}
     for name in ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS"):
@@ -131,7 +143,7 @@ def create_client(
         for name, value in address.options.items():
             common.validate(name, value)  # in a URL the driver only warns of mistakes
         client: pymongo.MongoClient[Document] = pymongo.MongoClient(
-            address.url, **{**settings, **client_options}
+            address.url, **{**settings, **client_options, **_FORCED}
         )
     except Exception as error:  # noqa: BLE001 - of pymongo, ssl or dnspython
         message = " ".join(options.redact(str(error), secrets).split()).rstrip(".")

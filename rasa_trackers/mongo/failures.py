@@ -24,9 +24,6 @@ _RIGHTS = Failure(
     "Set 'username' and 'password' of the tracker store, and give the user the role "
     "readWrite on the database that the option 'db' names.",
 )
-_RETRYABLE_WRITES = Failure(
-    False, "Add retryWrites=false to the options in 'url' of the tracker store."
-)
 
 #: By the server's error code (error_codes.yml of MongoDB); other codes that the server
 #: labels as retryable are transient, and all others refusals.
@@ -36,7 +33,6 @@ FAILURES_BY_CODE: Dict[int, Failure] = {
     11: Failure(False, _CREDENTIALS),  # UserNotFound
     13: _RIGHTS,  # Unauthorized
     18: Failure(False, _CREDENTIALS),  # AuthenticationFailed
-    20: _RETRYABLE_WRITES,  # IllegalOperation: "Transaction numbers are only ..."
     24: Failure(True),  # LockTimeout
     50: Failure(True, "Raise the option 'timeout'."),  # MaxTimeMSExpired
     64: Failure(
@@ -56,7 +52,6 @@ FAILURES_BY_CODE: Dict[int, Failure] = {
     189: Failure(True, "Check that the replica set has a primary."),
     202: Failure(True),  # NetworkInterfaceExceededTimeLimit
     262: Failure(True),  # ExceededTimeLimit
-    301: _RETRYABLE_WRITES,  # "Retryable writes are not supported" of DocumentDB
     8000: Failure(False, _CREDENTIALS),  # AtlasError
     9001: Failure(True, _REACHABLE),  # SocketException
     10334: _TOO_LARGE,  # BSONObjectTooLarge
