@@ -41,11 +41,20 @@ class Deadline:
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
+        self._given_up = False
         self.renew()
 
     def renew(self) -> None:
         """The server has answered: start anew."""
         self._end = time.monotonic() + self._timeout
+
+    def give_up(self) -> None:
+        """Nobody waits any more: nothing new may begin, whatever the server answers.
+
+        The caller may repeat the call at once. An append that is refused because of
+        that repetition would look like one that another writer has forestalled.
+        """
+        self._given_up = True
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -58,7 +67,7 @@ class Deadline:
 
     def left(self) -> float:
         """Seconds left; negative when it has passed."""
-        return self._end - time.monotonic()
+        return -math.inf if self._given_up else self._end - time.monotonic()
 
 
 class Calls:
@@ -105,6 +114,7 @@ class Calls:
             if future.done():
                 return future.result()
             if deadline.left() < 0:
+                deadline.give_up()
                 self._log.interrupt()
                 raise self._silent()
 
@@ -121,6 +131,7 @@ class Calls:
                 if future.done():  # the function's own error: it is a TimeoutError too
                     raise
                 if deadline.left() < 0:
+                    deadline.give_up()
                     self._log.interrupt()
                     raise self._silent() from None
 

@@ -487,3 +487,21 @@ async def test_driver_does_not_repeat_writes(server, load, options):
     endpoint = endpoint_of(server, **options)
     endpoint["url"] += "&retryWrites=true"
     assert load(endpoint)._log._client.options.retry_writes is False
+
+
+async def test_call_that_was_given_up_begins_nothing_new(server, load):
+    """Its append comes after that of the save that was to make up for it."""
+    patient = {"socketTimeoutMS": 20_000}
+    store = load(endpoint_of(server, timeout=1, client_options=patient))
+    kept = tracker("ada", session_start())
+    await store.save(kept)
+    add(kept, turn())
+    with server.failing({"times": 1}, "update", blockConnection=True, blockTimeMS=4000):
+        with pytest.raises(ConnectionException, match="did not answer within 1 sec"):
+            await store.save(kept)
+        await store.save(kept)
+        await asyncio.get_running_loop().run_in_executor(
+            None, store._calls._pool.shutdown
+        )
+    other = load(endpoint_of(server))
+    assert as_dicts(await other.retrieve("ada")) == as_dicts(kept)
