@@ -45,7 +45,7 @@ def refused(load, endpoint, *parts):
         ({"url": "mongodb://localhost/?w=0"}, ["w=0", "Remove it"]),
         ({"url": "mongodb://localhost/?tls=true&tlsCAFile=/no/such"}, ["/no/such"]),
         ({"url": "mongodb://localhost/?authMechanism=NONE"}, ["authmechanism"]),
-        ({"url": "mongodb+srv://a.invalid"}, ["a.invalid", "name server"]),
+        ({"url": "mongodb+srv://a.invalid"}, ["a.invalid", "endpoints.yml"]),
         ({"db": "ra.sa"}, ["'db'", "'ra.sa'"]),
         ({"db": "ra sa"}, ["'db'"]),
         ({"db": ["a"]}, ["'db'", "text"]),
