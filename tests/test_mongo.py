@@ -363,7 +363,6 @@ async def test_one_round_trip_to_append_and_one_to_read(watched, commands):
     commands.clear()
     retrieved = await watched.retrieve("ada")
     assert commands.names == ["find"]
-    assert len(commands.replies[0]["cursor"]["firstBatch"][0]["log"]) == 100
     commands.clear()
     add(retrieved, turn())
     await watched.save(retrieved)
@@ -392,7 +391,7 @@ async def test_what_a_turn_reads_does_not_depend_on_the_age(
     commands.clear()
     await watched.retrieve("ada")
     assert commands.names == ["find"]
-    assert sum(len(bson.encode(reply)) for reply in commands.replies) < 60_000
+    assert sum(len(bson.encode(reply)) for reply in commands.replies) < 100_000
 
 
 def test_pages_of_many_buckets(store):

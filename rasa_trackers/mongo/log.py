@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import logging
 import threading
@@ -54,6 +53,9 @@ _CLOCK_AGE = 60.0
 _PURGE_BATCH = 100
 #: Seconds to wait for new indexes, which takes no time in a collection that is new.
 _INDEX_PATIENCE = 2.0
+#: From so many events on, the open bucket is read as a whole: that of a long
+#: conversation then costs no more round trips than that of a short one.
+_WHOLE_BUCKET = 50
 #: How often a read begins again because the conversation was replaced under it.
 _READ_ATTEMPTS = 5
 
@@ -546,12 +548,19 @@ class MongoEventLog(EventLog):
         self, sender_id: str, limit: Optional[int] = None, before: Optional[int] = None
     ) -> Page:
         which = {"_id": open_id(sender_id), "sender_id": sender_id}
-        # Older events than ``before`` may be anywhere in the open bucket.
-        wanted = None
-        if limit is not None and before is None:
+        wanted: Optional[Document] = None
+        if before is not None:
+            wanted = {"log": 0}  # usually it was read before
+        elif limit is not None and limit < _WHOLE_BUCKET:
             wanted = {"log": {"$slice": -limit}}
         for attempt in range(1, _READ_ATTEMPTS + 1):
             bucket = self._documents.find_one(which, wanted)
+            if bucket is not None and wanted == {"log": 0}:
+                if before is not None and before > bucket["first"]:
+                    wanted = None
+                    bucket = self._documents.find_one(which)
+                else:
+                    bucket["log"] = []
             if bucket is None:
                 return self._read_rasa(sender_id, limit, before)
             if not self._is_live(bucket):
@@ -599,22 +608,20 @@ class MongoEventLog(EventLog):
         Newest first; ``None`` is one that is missing.
         """
         sender_id, log, first = bucket["sender_id"], bucket["log"], bucket["first"]
-        yield stored(log, bucket["last"] - len(log) + 1)
+        if log:
+            yield stored(log, bucket["last"] - len(log) + 1)
         previous = bucket.get("previous")
         if previous is not None:
-            with contextlib.closing(
-                self._closed_buckets(sender_id, first, end, limit)
-            ) as closed_buckets:
-                for closed in closed_buckets:
-                    # Else one that a writer which died has left.
-                    if closed["_id"] == previous:
-                        previous = closed.get("previous")
-                        if "log" in closed:
-                            yield stored(closed["log"], closed["bucket"])
-                        if previous is None:
-                            break
-                else:
-                    yield None
+            for closed in self._closed_buckets(sender_id, first, end, limit):
+                # Else one that a writer which died has left.
+                if closed["_id"] == previous:
+                    previous = closed.get("previous")
+                    if "log" in closed:
+                        yield stored(closed["log"], closed["bucket"])
+                    if previous is None:
+                        break
+            else:
+                yield None
         if "rasa" in bucket:
             rasa = bucket["rasa"]
             upto = min(end - 1, rasa["events"])
@@ -632,22 +639,31 @@ class MongoEventLog(EventLog):
         needed, to know which of the others are the conversation's.
         """
         which = {"sender_id": sender_id}
-        newest_first = [("bucket", -1)]
+        newest_first = [("bucket", -1), ("_id", -1)]
         if end < first:
             yield from self._documents.find(
                 {**which, "bucket": {"$gte": end, "$lt": first}},
                 {"bucket": 1, "previous": 1},
                 sort=newest_first,
             )
-        older = self._documents.find(
-            {**which, "bucket": {"$lt": min(first, end)}},
-            {"bucket": 1, "previous": 1, "log": 1},
-            sort=newest_first,
-            # One more than what is asked for usually stands in.
-            batch_size=0 if limit is None else limit // KEPT_EVENTS + 2,
-        )
-        with older:
+        # With one more than what is asked for usually stands in. Some servers find
+        # all that there is before they send the first ones, so they are told how many.
+        count = 0 if limit is None else limit // KEPT_EVENTS + 2
+        skip = 0
+        while True:
+            older = list(
+                self._documents.find(
+                    {**which, "bucket": {"$lt": min(first, end)}},
+                    {"bucket": 1, "previous": 1, "log": 1},
+                    sort=newest_first,
+                    skip=skip,
+                    limit=count,
+                )
+            )
             yield from older
+            if not count or len(older) < count:
+                return
+            skip += count
 
     # Rasa's own document
 
