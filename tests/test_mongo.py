@@ -592,6 +592,7 @@ async def test_erasure_whose_process_dies(
         assert log.delete("ada") is True
     # The next start finishes it.
     log = make_store()._log
+    assert collection.count_documents({}) == 0
     assert log.read_back("ada") == ([], True)
     assert list(log.sender_ids()) == []
     assert log.delete("ada") is False
@@ -616,6 +617,8 @@ async def test_replacement_whose_process_dies(
 ):
     before = await erased_by_dead("replace", command)
     log = make_store()._log
+    of_rasa = collection.count_documents({"events": {"$exists": True}})
+    assert of_rasa == (1 if command == "update_one" else 0)
     now = [event.data for event in log.read_back("ada").events]
     assert (
         now == before
