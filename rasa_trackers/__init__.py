@@ -46,14 +46,14 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         try:
             return getattr(importlib.import_module(_MODULES[name]), name)
-        except ImportError as error:
+        except (ImportError, AttributeError) as error:
             from rasa.shared.exceptions import RasaException
 
             raise RasaException(
                 f"rasa_trackers.{name} cannot be loaded: {error}. Install what it "
                 f"needs in the Python environment that runs Rasa."
             ) from error
-    if name.lower().endswith("store"):
+    if name[:1].isupper():
         from rasa.shared.exceptions import RasaException
 
         by_lower = {known.lower(): known for known in _MODULES}

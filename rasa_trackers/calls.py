@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 #: Seconds that a thread gets beyond its deadline to report by itself.
 _GRACE = 0.5
-_LONGEST_LOOK = 60.0
+_LONGEST_LOOK = 1.0
 #: Seconds before the first retry; doubled from one to the next.
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
@@ -40,21 +40,14 @@ class Deadline:
     """
 
     def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
+        #: Seconds that the server may stay silent.
+        self.timeout = timeout
         self._given_up = False
         self.renew()
 
     def renew(self) -> None:
         """The server has answered: start anew."""
-        self._end = time.monotonic() + self._timeout
-
-    def give_up(self) -> None:
-        """Nobody waits any more: nothing new may begin, whatever the server answers.
-
-        The caller may repeat the call at once. An append that is refused because of
-        that repetition would look like one that another writer has forestalled.
-        """
-        self._given_up = True
+        self._end = time.monotonic() + self.timeout
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -65,9 +58,13 @@ class Deadline:
         finally:
             self.renew()
 
+    def give_up(self) -> None:
+        """Let it have passed for good: its caller was told that the call failed."""
+        self._given_up = True
+
     def left(self) -> float:
         """Seconds left; negative when it has passed."""
-        return -math.inf if self._given_up else self._end - time.monotonic()
+        return -1 if self._given_up else self._end - time.monotonic()
 
 
 class Calls:
@@ -113,10 +110,8 @@ class Calls:
             await asyncio.wait({future}, timeout=_patience(deadline))
             if future.done():
                 return future.result()
-            if deadline.left() < 0:
-                deadline.give_up()
-                self._log.interrupt()
-                raise self._silent()
+            if deadline.left() < -_GRACE:
+                raise self._given_up(deadline)
 
     def run_blocking(
         self, function: Callable[..., T], *args: object, timeout: float
@@ -128,12 +123,11 @@ class Calls:
             try:
                 return future.result(timeout=_patience(deadline))
             except FutureTimeoutError:
-                if future.done():  # the function's own error: it is a TimeoutError too
-                    raise
-                if deadline.left() < 0:
-                    deadline.give_up()
-                    self._log.interrupt()
-                    raise self._silent() from None
+                # It may be an error of the function's own, or be done by now.
+                if future.done():
+                    return future.result()
+                if deadline.left() < -_GRACE:
+                    raise self._given_up(deadline) from None
 
     def in_background(self, function: Callable[..., object]) -> None:
         """Run ``function(deadline)`` some time; failures are only logged."""
@@ -157,7 +151,7 @@ class Calls:
         retried = False
         while True:
             if deadline.left() <= 0:
-                raise self._silent()
+                raise self._silent(deadline)
             try:
                 result = call()
             except Exception as error:
@@ -184,11 +178,16 @@ class Calls:
         """Let the threads end when they are done."""
         self._pool.shutdown(wait=False)
 
-    def _silent(self) -> RasaException:
+    def _given_up(self, deadline: Deadline) -> RasaException:
+        deadline.give_up()
+        self._log.interrupt()
+        return self._silent(deadline)
+
+    def _silent(self, deadline: Deadline) -> RasaException:
         return ConnectionException(
-            f"{self._log.name} did not answer within {self._timeout:g} seconds. Check "
-            f"that the server runs and can be reached; the option 'timeout' of the "
-            f"tracker store sets how long to wait."
+            f"{self._log.name} did not answer within {deadline.timeout:g} seconds. "
+            f"Check that the server runs, can be reached and is not overloaded; the "
+            f"option 'timeout' of the tracker store sets how long to wait."
         )
 
     def _translated(self, error: Exception, failure: Failure) -> RasaException:

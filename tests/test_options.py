@@ -232,6 +232,8 @@ SECRET = "S3cret/pass:word@%&"
         {"url": "postgresql://user:S3cret%2Fpass%3Aword%40%25%26@127.0.0.1:1/rasa"},
         {"password": SECRET, "query": {"driver": "x"}},
         {"password": SECRET, "passwort": SECRET},
+        # The server's own words name the user.
+        {"password": SECRET, "username": SECRET},
     ],
 )
 def test_no_password_in_any_error_or_log(load, postgresql, options, caplog):

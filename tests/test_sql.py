@@ -48,6 +48,11 @@ def rows(store, statement, **parameters):
         ]
 
 
+def has_tail_index(store):
+    with store._log._engine.connect() as connection:
+        return store._log._has_tail_index(connection)
+
+
 def indexes(store):
     inspector = sa.inspect(store._log._engine)
     return {
@@ -113,7 +118,9 @@ async def test_tables_are_those_of_rasas_store(
         assert [_described(column) for column in mine.get_columns("events")] == [
             _described(column) for column in theirs.get_columns("events")
         ]
-        assert mine.get_table_names() == theirs.get_table_names() == ["events"]
+        # SQLite's own note of the ids that were given out.
+        names = set(mine.get_table_names()) - {"sqlite_sequence"}
+        assert names == set(theirs.get_table_names()) == {"events"}
         assert mine.get_pk_constraint("events") == theirs.get_pk_constraint("events")
         ours.close()
 
@@ -140,7 +147,7 @@ async def test_database_of_rasas_store_gets_the_index(
     store = make_store()
 
     async def there():
-        return store._log._has_tail_index()
+        return has_tail_index(store)
 
     await eventually(there)
     assert indexes(store)["ix_events_sender_id_id"] == ["sender_id", "id"]
@@ -161,10 +168,10 @@ async def test_index_is_built_while_others_write(
         kept = await store.retrieve("ada")
         add(kept, turn())
         await store.save(kept)
-        assert not store._log._has_tail_index()
+        assert not has_tail_index(store)
 
     async def there():
-        return store._log._has_tail_index()
+        return has_tail_index(store)
 
     await eventually(there)
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
@@ -195,7 +202,7 @@ async def test_index_whose_build_was_broken_off_is_built_again(
     store = make_store()
 
     async def there():
-        return store._log._has_tail_index()
+        return has_tail_index(store)
 
     await eventually(there)
     assert indexes(store)["ix_events_sender_id_id"] == ["sender_id", "id"]
