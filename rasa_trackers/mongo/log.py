@@ -236,7 +236,7 @@ class MongoEventLog(EventLog):
             return after + len(events)
         while True:
             bucket = self._open_bucket(sender_id, take_over=True)
-            if bucket is not None and self._is_live(bucket) and bucket["last"] > after:
+            if self._end(bucket) != after:
                 return None
             if bucket is None:
                 position = self._begin(sender_id, events, after)
@@ -254,7 +254,7 @@ class MongoEventLog(EventLog):
         events = [logged(entry) for entry in entries]
         while True:
             bucket = self._open_bucket(sender_id, take_over=True)
-            if bucket is not None and self._is_live(bucket) and bucket["last"] > after:
+            if self._end(bucket) != after:
                 return None
             if bucket is not None:
                 position = self._rewrite(sender_id, bucket, events)
@@ -521,6 +521,12 @@ class MongoEventLog(EventLog):
     def _is_live(self, bucket: Document) -> bool:
         """Whether the conversation has events, and has not expired."""
         return bool(bucket["last"] >= bucket["base"]) and not self._has_expired(bucket)
+
+    def _end(self, bucket: Optional[Document]) -> int:
+        """The position of the log's last event."""
+        if bucket is None or not self._is_live(bucket):
+            return START
+        return int(bucket["last"])
 
     def _has_expired(self, bucket: Document) -> bool:
         if self._life is None or "expires_at" not in bucket:
