@@ -19,15 +19,22 @@ from typing import TYPE_CHECKING, Any, List
 
 if TYPE_CHECKING:
     from rasa_trackers.memory import InMemoryTrackerStore
+    from rasa_trackers.mongo import MongoTrackerStore
     from rasa_trackers.redis import RedisTrackerStore
     from rasa_trackers.sql import SQLTrackerStore
 
 __version__ = "0.1.0"
 
-__all__ = ["InMemoryTrackerStore", "RedisTrackerStore", "SQLTrackerStore"]
+__all__ = [
+    "InMemoryTrackerStore",
+    "MongoTrackerStore",
+    "RedisTrackerStore",
+    "SQLTrackerStore",
+]
 
 _MODULES = {
     "InMemoryTrackerStore": "rasa_trackers.memory",
+    "MongoTrackerStore": "rasa_trackers.mongo",
     "RedisTrackerStore": "rasa_trackers.redis",
     "SQLTrackerStore": "rasa_trackers.sql",
 }

@@ -89,6 +89,18 @@ def redis_endpoint(server: Any, **options: Any) -> Endpoint:
     return {**endpoint, "password": server.password, **options}
 
 
+@contextlib.contextmanager
+def _mongo(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    server = request.getfixturevalue("mongo_server")
+    database = server.database_name()
+    yield {
+        "type": "rasa_trackers.MongoTrackerStore",
+        "url": server.url(),
+        "db": database,
+    }
+    server.drop_database(database)
+
+
 BACKENDS: Dict[str, Backend] = {
     backend.name: backend
     for backend in (
@@ -100,6 +112,7 @@ BACKENDS: Dict[str, Backend] = {
         Backend("valkey", _redis("valkey_server")),
         Backend("redis-cluster", _redis("redis_cluster")),
         Backend("redis-sentinel", _redis("redis_sentinel")),
+        Backend("mongo", _mongo),
     )
 }
 DURABLE = [name for name, backend in BACKENDS.items() if backend.durable]
