@@ -640,6 +640,20 @@ async def test_event_that_cannot_be_read_is_skipped_and_kept(
     assert rows(store, "SELECT count(*) FROM events WHERE type_name = 'x'") == [(1,)]
 
 
+async def test_event_that_cannot_be_applied_costs_no_conversation(store, caplog):
+    events = session_start()
+    await store.save(tracker("ada", events))
+    with store._log._engine.begin() as connection:
+        data = '{"event": "slot", "name": ["no", "text"], "value": 1}'
+        row = {"sender_id": "ada", "type_name": "slot", "data": data}
+        connection.execute(sa.insert(tables().events), row)
+    kept = await store.retrieve("ada")
+    assert "could not be applied" in caplog.text
+    add(kept, turn())
+    await store.save(kept)
+    assert len((await store.retrieve("ada")).events) == len(events) + 1 + 8
+
+
 async def test_nothing_is_injected(store):
     odd = "'; DROP TABLE events; --"
     events = [*session_start(), *turn(odd)]
