@@ -22,6 +22,9 @@ MATRIX = [
     nox.param(PYTHON, RASA, id="rasa-3.6.21"),
 ]
 
+# Servers and conversations are those of the tests.
+BENCHMARK = {"PYTHONPATH": "tests"}
+
 
 @nox.session
 def lint(session: nox.Session) -> None:
@@ -66,3 +69,20 @@ def tests(session: nox.Session, rasa: str) -> None:
         env={"SQLALCHEMY_WARN_20": "1"},
         interrupt_timeout=30,
     )
+
+
+@nox.session(python=PYTHON, default=False)
+def bench(session: nox.Session) -> None:
+    """Measures a turn on all stores; writes benchmarks/ and its part of the README."""
+    session.install(RASA, ".", "--group", "bench")
+    measured = ["benchmarks/turn.py", *session.posargs]
+    session.run("python", *measured, env=BENCHMARK, interrupt_timeout=30)
+    session.run("python", "benchmarks/report.py")
+
+
+@nox.session(name="bench-check", python=PYTHON, default=False)
+def bench_check(session: nox.Session) -> None:
+    """Fails if a turn is slow beside Rasa's own stores, or grows with age."""
+    session.install(RASA, ".", "--group", "bench")
+    checked = ["benchmarks/ratios.py", *session.posargs]
+    session.run("python", *checked, env=BENCHMARK, interrupt_timeout=30)

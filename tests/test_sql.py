@@ -7,10 +7,12 @@ import json
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from rasa.shared.core.events import SlotSet
 from rasa.shared.exceptions import RasaException
 
 from backends import BACKENDS
@@ -23,6 +25,7 @@ from conversations import (
     tracker,
     turn,
 )
+from rasa_trackers.codec import encode
 from rasa_trackers.sql.schema import tables
 from rasa_trackers.sql.store import SQLTrackerStore
 
@@ -46,6 +49,11 @@ def rows(store, statement, **parameters):
         return [
             tuple(row) for row in connection.execute(sa.text(statement), parameters)
         ]
+
+
+def has_tail_index(store):
+    with store._log._engine.connect() as connection:
+        return store._log._has_tail_index(connection)
 
 
 def indexes(store):
@@ -113,7 +121,9 @@ async def test_tables_are_those_of_rasas_store(
         assert [_described(column) for column in mine.get_columns("events")] == [
             _described(column) for column in theirs.get_columns("events")
         ]
-        assert mine.get_table_names() == theirs.get_table_names() == ["events"]
+        # SQLite's own note of the ids that were given out.
+        names = set(mine.get_table_names()) - {"sqlite_sequence"}
+        assert names == set(theirs.get_table_names()) == {"events"}
         assert mine.get_pk_constraint("events") == theirs.get_pk_constraint("events")
         ours.close()
 
@@ -140,7 +150,7 @@ async def test_database_of_rasas_store_gets_the_index(
     store = make_store()
 
     async def there():
-        return store._log._has_tail_index()
+        return has_tail_index(store)
 
     await eventually(there)
     assert indexes(store)["ix_events_sender_id_id"] == ["sender_id", "id"]
@@ -161,13 +171,88 @@ async def test_index_is_built_while_others_write(
         kept = await store.retrieve("ada")
         add(kept, turn())
         await store.save(kept)
-        assert not store._log._has_tail_index()
+        assert not has_tail_index(store)
 
     async def there():
-        return store._log._has_tail_index()
+        return has_tail_index(store)
 
     await eventually(there)
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
+
+
+@on_postgresql
+async def test_smallest_pool_is_enough_to_create_the_index(
+    make_store, rasas_store, monkeypatch, eventually
+):
+    await rasas_store().save(tracker("ada", conversation(1, 1)))
+    monkeypatch.setenv("POSTGRESQL_POOL_SIZE", "1")
+    monkeypatch.setenv("POSTGRESQL_MAX_OVERFLOW", "0")
+    store = make_store(timeout=3)
+
+    async def there():
+        assert await store.retrieve("ada")
+        return has_tail_index(store)
+
+    await eventually(there)
+
+
+@on_postgresql
+async def test_index_is_built_whatever_the_servers_statement_timeout(
+    make_store, rasas_store, endpoint, postgres_server, eventually
+):
+    with postgres_server.administrator(
+        endpoint["db"]
+    ) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            f'ALTER DATABASE "{endpoint["db"]}" SET statement_timeout TO 300'
+        )
+    old = rasas_store()
+    await old.save(tracker("ada", conversation(1, 1)))
+    with old.engine.begin() as connection:
+        # It is waited for longer than a statement may take.
+        connection.execute(
+            sa.text("INSERT INTO events (sender_id, type_name) VALUES ('x', 'slot')")
+        )
+        store = make_store()
+        await asyncio.sleep(0.6)
+
+    async def there():
+        return has_tail_index(store)
+
+    await eventually(there)
+
+
+@on_postgresql
+def test_sequence_that_hands_out_blocks_is_refused(
+    make_store, endpoint, postgres_server
+):
+    """Its numbers do not have the order of the appends."""
+    make_store()
+    with postgres_server.connect(
+        endpoint["db"]
+    ) as connection, connection.cursor() as cursor:
+        cursor.execute("ALTER SEQUENCE events_id_seq CACHE 20")
+    with pytest.raises(RasaException, match=r"ALTER SEQUENCE events_id_seq CACHE 1"):
+        make_store()
+
+
+@on_postgresql
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_database_of_another_encoding(load, endpoint, postgres_server, encoding):
+    name = f"{endpoint['db']}_{encoding.lower()}"
+    with closing(postgres_server.administrator()) as connection:
+        connection.cursor().execute(
+            f'CREATE DATABASE "{name}" OWNER {endpoint["username"]} '
+            f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+        )
+    try:
+        store = load({**endpoint, "db": name})
+        events = [*session_start(), SlotSet("日本", "語", 1.0), *turn("日本")]
+        await store.save(tracker("ada", events))
+        assert as_dicts(await store.retrieve("ada")) == dicts(events)
+        store.close()
+    finally:
+        postgres_server.drop_database(name)
 
 
 @on_postgresql
@@ -195,7 +280,7 @@ async def test_index_whose_build_was_broken_off_is_built_again(
     store = make_store()
 
     async def there():
-        return store._log._has_tail_index()
+        return has_tail_index(store)
 
     await eventually(there)
     assert indexes(store)["ix_events_sender_id_id"] == ["sender_id", "id"]
@@ -210,7 +295,11 @@ async def test_index_that_may_not_be_created_is_a_warning(
         endpoint["db"]
     ) as connection, connection.cursor() as cursor:
         cursor.execute("ALTER TABLE events OWNER TO postgres")
-        cursor.execute(f"GRANT ALL ON events, events_id_seq TO {endpoint['username']}")
+        # What the README calls enough.
+        user = endpoint["username"]
+        cursor.execute(f"REVOKE ALL ON events, events_id_seq FROM {user}")
+        cursor.execute(f"GRANT SELECT, INSERT, DELETE ON events TO {user}")
+        cursor.execute(f"GRANT USAGE ON SEQUENCE events_id_seq TO {user}")
     store = make_store()
 
     async def warned():
@@ -223,27 +312,32 @@ async def test_index_that_may_not_be_created_is_a_warning(
 
 
 @on_postgresql
-async def test_reading_uses_the_index_whatever_the_statistics_say(make_store):
-    store = make_store()
-    for number in range(20):
-        await store.save(tracker(f"user-{number}", conversation(1, 10)))
-    newest = str(
-        store._log._read_newest.compile(
-            store._log._engine, compile_kwargs={"literal_binds": False}
-        )
-    )
-    with store._log._engine.connect() as connection:
-        for statistics in (False, True):
-            if statistics:
-                connection.exec_driver_sql("ANALYZE events")
-            plan = (
-                connection.exec_driver_sql(
-                    "EXPLAIN " + newest, {"sender_id": "user-3", "limit": 100}
-                )
-                .scalars()
-                .all()
+@pytest.mark.parametrize(
+    "statistics", [None, "ANALYZE events", "VACUUM ANALYZE events"]
+)
+def test_the_index_is_used_whatever_the_statistics_say(make_store, statistics):
+    log = make_store()._log
+    entry = encode(session_start()[0])
+    append, parameters = log._append_message("old", [entry], 10_000)
+    reads = [log._read_newest, log._read_before, log._read_all, log._newest_id]
+    mine = {"sender_id": "old", "limit": 100, "before": 9_000, "param_1": 1}
+    with log._engine.connect() as connection:
+        # One conversation with much of all events, and newer ones of others.
+        for first, name in ((1, "'old'"), (10_001, "'user-' || number / 30")):
+            connection.exec_driver_sql(
+                f"INSERT INTO events (sender_id, type_name, data) SELECT {name}, '', "
+                f"repeat('x', 300) FROM generate_series({first}, {3 * first + 9_999}) "
+                f"AS number ORDER BY number"
             )
-            assert "ix_events_sender_id_id" in "\n".join(plan)
+        if statistics:
+            connection.exec_driver_sql(statistics)
+        queries = [(str(read.compile(log._engine)), mine) for read in reads]
+        queries.append((append.split(";")[-1], parameters[1:]))
+        for query, values in queries:
+            found = connection.exec_driver_sql(f"EXPLAIN {query}", values).scalars()
+            plan = "\n".join(found)
+            assert "ix_events_sender_id_id" in plan, plan
+            assert "Sort" not in plan, plan
 
 
 def test_several_workers_start_at_once_on_a_database_of_rasas_store(
@@ -544,6 +638,20 @@ async def test_event_that_cannot_be_read_is_skipped_and_kept(
     await store.save(again)
     assert as_dicts(await store.retrieve_full_tracker("ada")) == as_dicts(again)
     assert rows(store, "SELECT count(*) FROM events WHERE type_name = 'x'") == [(1,)]
+
+
+async def test_event_that_cannot_be_applied_costs_no_conversation(store, caplog):
+    events = session_start()
+    await store.save(tracker("ada", events))
+    with store._log._engine.begin() as connection:
+        data = '{"event": "slot", "name": ["no", "text"], "value": 1}'
+        row = {"sender_id": "ada", "type_name": "slot", "data": data}
+        connection.execute(sa.insert(tables().events), row)
+    kept = await store.retrieve("ada")
+    assert "could not be applied" in caplog.text
+    add(kept, turn())
+    await store.save(kept)
+    assert len((await store.retrieve("ada")).events) == len(events) + 1 + 8
 
 
 async def test_nothing_is_injected(store):

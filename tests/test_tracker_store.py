@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import pickle
+import threading
 
 import pytest
 from rasa.core.tracker_store import FailSafeTrackerStore, check_if_tracker_store_async
@@ -19,6 +22,10 @@ from conversations import (
     tracker,
     turn,
 )
+
+
+def _pickled(tracker):
+    return pickle.loads(pickle.dumps(tracker))
 
 
 async def test_unknown_conversation_is_none(store):
@@ -216,6 +223,17 @@ async def test_deep_copy_of_a_tracker_adds_what_is_new(store):
     assert as_dicts(await store.retrieve_full_tracker("ada")) == as_dicts(copied)
 
 
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, _pickled])
+async def test_tracker_and_its_copy_that_are_both_saved(store, copied):
+    kept = tracker("ada", conversation(1, 1))
+    await store.save(kept)
+    add(kept, turn())
+    other = copied(kept)
+    await store.save(kept)
+    await store.save(other)
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == as_dicts(kept)
+
+
 async def test_full_tracker_saved_again_adds_what_is_new(store):
     await store.save(tracker("ada", conversation(3, 1)))
     full = await store.retrieve_full_tracker("ada")
@@ -335,6 +353,51 @@ async def test_one_event_object_twice_is_stored_twice(store):
     assert len((await store.retrieve("ada")).events) == 2
 
 
+@pytest.mark.parametrize("bound", [None, 10])
+async def test_one_event_object_at_several_places(store, bound):
+    """Custom code may hand out one object again and again."""
+    same = BotUttered("again", timestamp=1.0)
+    kept = tracker("ada", [*turn()[:3], same], max_event_history=bound)
+    await store.save(kept)
+    expected = as_dicts(kept)
+    for _ in range(3):
+        new = [*turn()[:3], same]
+        add(kept, new)
+        expected += dicts(new)
+        await store.save(kept)
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == expected
+
+
+async def test_conversation_that_was_erased_while_a_tracker_is_held(store):
+    kept = tracker("ada", conversation(1, 1))
+    await store.save(kept)
+    store._log.delete("ada")
+    new = turn()
+    add(kept, new)
+    await store.save(kept)
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(new)
+
+
+async def test_events_put_before_stored_ones_are_not_lost(store):
+    """As ``PUT /conversations/<id>/tracker/events`` may do."""
+    stored = conversation(1, 1)
+    await store.save(tracker("ada", stored))
+    between = turn()
+    await store.save(tracker("ada", stored[:3] + between + stored[3:]))
+    full = as_dicts(await store.retrieve_full_tracker("ada"))
+    assert full == dicts(stored + between)
+
+
+async def test_two_stores_that_save_equal_trackers_at_once(store, make_store, backend):
+    other = make_store() if backend.durable else store
+    await store.save(tracker("ada", session_start()))
+    events = [*(await store.retrieve("ada")).events, *turn()]
+    await asyncio.gather(
+        store.save(tracker("ada", events)), other.save(tracker("ada", events))
+    )
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events)
+
+
 # Payloads
 
 
@@ -361,6 +424,29 @@ async def test_long_history_is_saved_at_once(store):
     events = conversation(10, 30)
     await store.save(tracker("ada", events))
     assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events)
+
+
+def test_save_in_a_new_event_loop_after_one_that_was_broken_off(store, monkeypatch):
+    append, go_on = store._log.append, threading.Event()
+
+    def append_late(*arguments):
+        go_on.wait(10)
+        return append(*arguments)
+
+    monkeypatch.setattr(store._log, "append", append_late)
+    kept = tracker("ada", session_start())
+    loop = asyncio.new_event_loop()
+    with pytest.raises(asyncio.TimeoutError):
+        loop.run_until_complete(asyncio.wait_for(store.save(kept), 0.1))
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    go_on.set()
+    events = [*kept.events, *turn()]
+    asyncio.run(store.save(tracker("ada", events)))
+    full = asyncio.run(store.retrieve_full_tracker("ada"))
+    assert as_dicts(full) == dicts(events)
 
 
 # Two stores on one database

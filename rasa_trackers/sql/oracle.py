@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 
 from rasa_trackers.event_log import START, Entry, Failure
 from rasa_trackers.rasa_versions import RasaException
-from rasa_trackers.sql.log import SQLEventLog, row
+from rasa_trackers.sql.log import SQLEventLog
 from rasa_trackers.sql.oracle_connection import WRITING
 from rasa_trackers.sql.schema import Tables
 
@@ -295,8 +295,12 @@ class OracleEventLog(SQLEventLog):
         self._schema = tables.events.schema
         events = self._events
         # Not the row that stands for the lock: that one goes last.
-        self._delete_events = self._delete_events.where(events.c.id > START)
-        self._delete_expired = self._delete_expired.where(events.c.id > START)
+        is_event = events.c.id > START
+        self._newest_id = sa.select(sa.func.max(events.c.id)).where(
+            events.c.sender_id == sa.bindparam("sender_id"), is_event
+        )
+        self._delete_events = self._delete_events.where(is_event)
+        self._delete_expired = self._delete_expired.where(is_event)
         self._lock = sa.insert(events).values(
             id=sa.bindparam("lock_id", type_=sa.Integer),
             sender_id=sa.bindparam("sender_id", type_=sa.String),
@@ -488,8 +492,7 @@ class OracleEventLog(SQLEventLog):
             "sender_id": sender_id,
             "after_id": after,
         }
-        for number, entry in enumerate(entries):
-            values = row(sender_id, entry)
+        for number, values in enumerate(self._rows(sender_id, entries)):
             del values["sender_id"]
             for name, value in values.items():
                 parameters[f"{name}_{number}"] = value
@@ -569,7 +572,7 @@ class OracleEventLog(SQLEventLog):
                     f"SELECT MAX(id) INTO newest FROM {events}"
                     " WHERE sender_id = :sender_id AND id > 0;"
                 ),
-                "IF newest IS NULL OR newest <= :after_id THEN",
+                f"IF NVL(newest, {START}) = :after_id THEN",
                 # Each instance of a cluster numbers from a range of its own.
                 f"FOR attempt IN 1..{_LARGEST_GAP} LOOP",
                 f"SELECT {sequence}.NEXTVAL INTO drawn FROM dual;",
@@ -597,18 +600,21 @@ class OracleEventLog(SQLEventLog):
         preparer = self._engine.dialect.identifier_preparer
         events = preparer.format_table(self._events)
         expiry = preparer.format_table(self._expiry)
+        sequence = preparer.format_sequence(self._events.c.id.default)
         expire = [
             (
                 f"DELETE FROM {events} WHERE sender_id = :sender_id AND id > 0"
                 f" AND EXISTS (SELECT 1 FROM {expiry} WHERE sender_id = :sender_id"
-                f" AND expires_at <= {_NOW});"
+                f" AND expires_at <= {_NOW}"
+                f" AND NOT EXISTS (SELECT 1 FROM {events} later"
+                " WHERE later.sender_id = :sender_id AND later.id > last_id));"
             )
         ]
         renew = [
             f"DELETE FROM {expiry} WHERE sender_id = :sender_id;",
             (
-                f"INSERT INTO {expiry} (sender_id, expires_at)"
-                f" VALUES (:sender_id, {_NOW} + {self._record_exp!r});"
+                f"INSERT INTO {expiry} (sender_id, expires_at, last_id) VALUES"
+                f" (:sender_id, {_NOW} + {self._record_exp!r}, {sequence}.CURRVAL);"
             ),
         ]
         return expire, renew

@@ -30,6 +30,7 @@ CREATE INDEX ix_events_sender_id_id ON events (sender_id, id);
 CREATE TABLE rasa_trackers_expiry (
   sender_id VARCHAR2(255 CHAR) NOT NULL,
   expires_at BINARY_DOUBLE NOT NULL,
+  last_id INTEGER NOT NULL,
   PRIMARY KEY (sender_id)
 );
 

@@ -47,6 +47,8 @@ def tables(schema: Optional[str] = None) -> Tables:
         sa.Column("intent_name", sa.String(COLUMN_LENGTH)),
         sa.Column("action_name", sa.String(COLUMN_LENGTH)),
         sa.Column("data", sa.Text),
+        # SQLite else gives the ids of erased rows to new ones.
+        sqlite_autoincrement=True,
     )
     expiry = sa.Table(
         "rasa_trackers_expiry",
@@ -58,6 +60,9 @@ def tables(schema: Optional[str] = None) -> Tables:
             sa.Float(53).with_variant(BINARY_DOUBLE(), "oracle"),
             nullable=False,
         ),
+        # The conversation's last event then. Where a later one is found, its writer
+        # knows nothing of expiry, and the conversation is alive.
+        sa.Column("last_id", sa.Integer, nullable=False),
         # Named here, because Oracle before 12.2 takes 30 characters at the most.
         sa.Index("ix_rasa_trackers_expires_at", "expires_at"),
     )

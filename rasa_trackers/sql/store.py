@@ -23,6 +23,7 @@ from rasa_trackers.sql.oracle import OracleEventLog
 from rasa_trackers.sql.oracle_connection import oracle_engine, place
 from rasa_trackers.sql.postgresql import (
     PostgreSQLEventLog,
+    connect_options,
     postgresql_engine,
 )
 from rasa_trackers.sql.schema import tables
@@ -109,7 +110,7 @@ class SQLTrackerStore(EventLogTrackerStore):
             dialect=dialect,
             url=options.url_or_host(url, host),
             port=port,
-            db=db,
+            db=db or DEFAULT_DATABASE,
             username=username,
             password=password,
             query=query,
@@ -284,6 +285,7 @@ def _postgresql_log(
         name=described(url),
         record_exp=record_exp,
         login_engine=login_engine,
+        connect_args=connect_options(url, timeout=timeout),
     )
     # SQLAlchemy takes -1 for "any number".
     return log, _WORKERS if max_overflow == -1 else min(_WORKERS, connections)
@@ -299,7 +301,14 @@ def _sqlite_log(
 ) -> Tuple[EventLog, int]:
     _ignore_login_db(login_db)
     # One writer at a time, but readers do not wait for it.
-    workers = 1 if url.database in (None, "", ":memory:") else _WORKERS
+    workers = _WORKERS
+    if url.database in (None, "", ":memory:"):
+        workers = 1
+        logger.warning(
+            "Conversations are kept in memory, as %s says, and are lost when Rasa "
+            "stops.",
+            described(url),
+        )
     engine = sqlite_engine(url, timeout=timeout, workers=workers)
     log = SQLiteEventLog(engine, tables(), name=described(url), record_exp=record_exp)
     return log, workers

@@ -2,31 +2,37 @@
 SELECT anon_1.id, anon_1.data 
 FROM (SELECT events.id AS id, events.data AS data 
 FROM events 
-WHERE events.sender_id = :sender_id AND NOT (EXISTS (SELECT * 
+WHERE NOT (EXISTS (SELECT * 
 FROM rasa_trackers_expiry 
-WHERE rasa_trackers_expiry.sender_id = :sender_id AND rasa_trackers_expiry.expires_at <= (EXTRACT(DAY FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 86400 + EXTRACT(HOUR FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 3600 + EXTRACT(MINUTE FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 60 + EXTRACT(SECOND FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00'))))) ORDER BY events.id DESC) anon_1 
+WHERE rasa_trackers_expiry.sender_id = :sender_id AND rasa_trackers_expiry.expires_at <= (EXTRACT(DAY FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 86400 + EXTRACT(HOUR FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 3600 + EXTRACT(MINUTE FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 60 + EXTRACT(SECOND FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00'))) AND NOT (EXISTS (SELECT * 
+FROM events later 
+WHERE later.sender_id = rasa_trackers_expiry.sender_id AND later.id > rasa_trackers_expiry.last_id)))) AND events.sender_id = :sender_id ORDER BY events.id DESC) anon_1 
 WHERE ROWNUM <= :limit
 
 -- _read_before
 SELECT anon_1.id, anon_1.data 
 FROM (SELECT events.id AS id, events.data AS data 
 FROM events 
-WHERE events.sender_id = :sender_id AND NOT (EXISTS (SELECT * 
+WHERE NOT (EXISTS (SELECT * 
 FROM rasa_trackers_expiry 
-WHERE rasa_trackers_expiry.sender_id = :sender_id AND rasa_trackers_expiry.expires_at <= (EXTRACT(DAY FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 86400 + EXTRACT(HOUR FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 3600 + EXTRACT(MINUTE FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 60 + EXTRACT(SECOND FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00'))))) AND events.id < :before ORDER BY events.id DESC) anon_1 
+WHERE rasa_trackers_expiry.sender_id = :sender_id AND rasa_trackers_expiry.expires_at <= (EXTRACT(DAY FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 86400 + EXTRACT(HOUR FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 3600 + EXTRACT(MINUTE FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 60 + EXTRACT(SECOND FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00'))) AND NOT (EXISTS (SELECT * 
+FROM events later 
+WHERE later.sender_id = rasa_trackers_expiry.sender_id AND later.id > rasa_trackers_expiry.last_id)))) AND events.sender_id = :sender_id AND events.id < :before ORDER BY events.id DESC) anon_1 
 WHERE ROWNUM <= :limit
 
 -- _read_all
 SELECT events.id, events.data 
 FROM events 
-WHERE events.sender_id = :sender_id AND NOT (EXISTS (SELECT * 
+WHERE NOT (EXISTS (SELECT * 
 FROM rasa_trackers_expiry 
-WHERE rasa_trackers_expiry.sender_id = :sender_id AND rasa_trackers_expiry.expires_at <= (EXTRACT(DAY FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 86400 + EXTRACT(HOUR FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 3600 + EXTRACT(MINUTE FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 60 + EXTRACT(SECOND FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00'))))) ORDER BY events.id
+WHERE rasa_trackers_expiry.sender_id = :sender_id AND rasa_trackers_expiry.expires_at <= (EXTRACT(DAY FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 86400 + EXTRACT(HOUR FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 3600 + EXTRACT(MINUTE FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 60 + EXTRACT(SECOND FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00'))) AND NOT (EXISTS (SELECT * 
+FROM events later 
+WHERE later.sender_id = rasa_trackers_expiry.sender_id AND later.id > rasa_trackers_expiry.last_id)))) AND events.sender_id = :sender_id ORDER BY events.id
 
 -- _newest_id
 SELECT max(events.id) AS max_1 
 FROM events 
-WHERE events.sender_id = :sender_id
+WHERE events.sender_id = :sender_id AND events.id > :id_1
 
 -- _delete_events
 DELETE FROM events WHERE events.sender_id = :sender_id AND events.id > :id_1
@@ -34,7 +40,9 @@ DELETE FROM events WHERE events.sender_id = :sender_id AND events.id > :id_1
 -- _delete_expired
 DELETE FROM events WHERE events.sender_id = :sender_id AND (EXISTS (SELECT * 
 FROM rasa_trackers_expiry 
-WHERE rasa_trackers_expiry.sender_id = :sender_id AND rasa_trackers_expiry.expires_at <= (EXTRACT(DAY FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 86400 + EXTRACT(HOUR FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 3600 + EXTRACT(MINUTE FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 60 + EXTRACT(SECOND FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00'))))) AND events.id > :id_1
+WHERE rasa_trackers_expiry.sender_id = :sender_id AND rasa_trackers_expiry.expires_at <= (EXTRACT(DAY FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 86400 + EXTRACT(HOUR FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 3600 + EXTRACT(MINUTE FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 60 + EXTRACT(SECOND FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00'))) AND NOT (EXISTS (SELECT * 
+FROM events later 
+WHERE later.sender_id = rasa_trackers_expiry.sender_id AND later.id > rasa_trackers_expiry.last_id)))) AND events.id > :id_1
 
 -- _delete_expiry
 DELETE FROM rasa_trackers_expiry WHERE rasa_trackers_expiry.sender_id = :sender_id
@@ -57,9 +65,9 @@ newest NUMBER;
 drawn NUMBER;
 BEGIN
 INSERT INTO events (id, sender_id, type_name) VALUES (:lock_id, :sender_id, 'lock');
-DELETE FROM events WHERE sender_id = :sender_id AND id > 0 AND EXISTS (SELECT 1 FROM rasa_trackers_expiry WHERE sender_id = :sender_id AND expires_at <= (EXTRACT(DAY FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 86400 + EXTRACT(HOUR FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 3600 + EXTRACT(MINUTE FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 60 + EXTRACT(SECOND FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00'))));
+DELETE FROM events WHERE sender_id = :sender_id AND id > 0 AND EXISTS (SELECT 1 FROM rasa_trackers_expiry WHERE sender_id = :sender_id AND expires_at <= (EXTRACT(DAY FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 86400 + EXTRACT(HOUR FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 3600 + EXTRACT(MINUTE FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 60 + EXTRACT(SECOND FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00'))) AND NOT EXISTS (SELECT 1 FROM events later WHERE later.sender_id = :sender_id AND later.id > last_id));
 SELECT MAX(id) INTO newest FROM events WHERE sender_id = :sender_id AND id > 0;
-IF newest IS NULL OR newest <= :after_id THEN
+IF NVL(newest, 0) = :after_id THEN
 FOR attempt IN 1..20000 LOOP
 SELECT events_seq.NEXTVAL INTO drawn FROM dual;
 EXIT WHEN drawn > :after_id;
@@ -71,7 +79,7 @@ INSERT INTO events (id, sender_id, type_name, timestamp, intent_name, action_nam
 INSERT INTO events (id, sender_id, type_name, timestamp, intent_name, action_name, data) VALUES (events_seq.NEXTVAL, :sender_id, :type_name_1, :timestamp_1, :intent_name_1, :action_name_1, :data_1);
 SELECT events_seq.CURRVAL INTO :new_id FROM dual;
 DELETE FROM rasa_trackers_expiry WHERE sender_id = :sender_id;
-INSERT INTO rasa_trackers_expiry (sender_id, expires_at) VALUES (:sender_id, (EXTRACT(DAY FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 86400 + EXTRACT(HOUR FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 3600 + EXTRACT(MINUTE FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 60 + EXTRACT(SECOND FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00'))) + 60.0);
+INSERT INTO rasa_trackers_expiry (sender_id, expires_at, last_id) VALUES (:sender_id, (EXTRACT(DAY FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 86400 + EXTRACT(HOUR FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 3600 + EXTRACT(MINUTE FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 60 + EXTRACT(SECOND FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00'))) + 60.0, events_seq.CURRVAL);
 END IF;
 DELETE FROM events WHERE id = :lock_id;
 COMMIT;
