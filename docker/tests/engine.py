@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -113,7 +112,8 @@ class Engine:
                 self.remove(container)
         with contextlib.suppress(RuntimeError):
             self.buildah("rm", "--all")
-        shutil.rmtree(str(self.folder), ignore_errors=True)
+        # Half a million files, for which Python takes a minute.
+        run("rm", "-rf", self.folder)
 
     def buildah(self, *arguments: object) -> str:
         return run("buildah", "--log-level=error", *arguments, env=self._environment)

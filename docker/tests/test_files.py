@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import pytest
 import yaml
@@ -12,12 +12,23 @@ from engine import CHECKOUT, compose_services, run
 DOCKER = CHECKOUT / "docker"
 PROFILES = ["postgres", "redis", "redis-cluster", "mongo", "oracle"]
 VARIANTS = ["mounted", "baked"]
+SUITE_SERVICES = ["postgres", "redis", "valkey", "mongo", "oracle"]
 
 
 @pytest.fixture(params=PROFILES)
 def profile(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
+
+
+def recipes() -> List[Tuple[str, str]]:
+    """The README's compose files, each with the endpoints.yml beside it."""
+    blocks: List[str] = re.findall(
+        r"^```yaml\n# (?:docker-compose|endpoints)\.yml\n(.*?)^```",
+        (CHECKOUT / "README.md").read_text("utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
+    return list(zip(blocks[::2], blocks[1::2]))
 
 
 def dockerfiles() -> List[Path]:
@@ -84,3 +95,33 @@ def test_credentials_come_from_outside(profile: str) -> None:
     assert "secret1" in str(services[profile]["environment"])
     endpoints = (DOCKER / "endpoints" / f"{profile}.yml").read_text("utf-8")
     assert "password: ${DB_PASSWORD}" in endpoints
+
+
+@pytest.mark.parametrize("number", range(3), ids=["mounted", "baked", "oracle"])
+def test_the_readmes_recipe_is_complete(number: int, tmp_path: Path) -> None:
+    compose, endpoints = recipes()[number]
+    (tmp_path / "docker-compose.yml").write_text(compose, "utf-8")
+    (tmp_path / ".env").write_text("DB_PASSWORD=secret1\n", "utf-8")
+    text = run("docker-compose", "config", cwd=str(tmp_path))
+    services = yaml.safe_load(text)["services"]
+    rasa = services.pop("rasa")
+    (name,) = services
+    assert rasa["depends_on"] == {name: {"condition": "service_healthy"}}
+    assert services[name]["healthcheck"]["test"]
+
+    # The store is as in the endpoints file for docker-compose.yml, but for the user.
+    ours = (DOCKER / "endpoints" / f"{name}.yml").read_text("utf-8")
+    assert endpoints == ours.replace("${DB_USERNAME}", "rasa")
+    # And the image is that of docker-compose.yml.
+    assert services[name]["image"] == compose_services(name)[name]["image"]
+
+
+def test_the_suites_services_have_known_passwords_and_ports() -> None:
+    ours = CHECKOUT / "tests" / "servers" / "docker-compose.yml"
+    text = run(
+        *("docker-compose", "--env-file", DOCKER / ".env.example"),
+        *("--file", DOCKER / "docker-compose.yml", "--file", ours, "config"),
+    )
+    services = yaml.safe_load(text)["services"]
+    assert "change4me" not in str([services[name] for name in SUITE_SERVICES])
+    assert all(services[name]["ports"] for name in SUITE_SERVICES)
