@@ -84,9 +84,7 @@ def network(engine: Engine, rasa_image: str) -> Network:
 def model(engine: Engine, network: Network) -> None:
     """The demo assistant, trained by the service for it into the volume for it."""
     service = compose_services("postgres", RASA_VARIANT="mounted")["train"]
-    with engine.service(
-        "train", service, "--network", f"container:{network.container}"
-    ):
+    with engine.service("train", service, *network.options):
         engine.podman("wait", "train")
         assert "is trained and saved" in engine.logs("train"), engine.logs("train")
 

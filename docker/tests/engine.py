@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -215,8 +216,10 @@ class Engine:
         if "user" in description:
             arguments.append(f"--user={description['user']}")
         if "healthcheck" in description:
-            test = json.dumps(description["healthcheck"]["test"])
-            arguments.append(f"--health-cmd={test}")
+            # As a shell's command line: podman 4.3 makes nothing of a list.
+            kind, *words = description["healthcheck"]["test"]
+            assert kind == "CMD"
+            arguments.append(f"--health-cmd={shlex.join(words)}")
         command = description["command"]
         words = command.split() if isinstance(command, str) else command
         self.start(name, *arguments, *more, description["image"], *words)

@@ -23,38 +23,48 @@ Service = Mapping[str, Any]
 
 
 class Network:
-    """The network of a container: a loopback interface, and service names for it."""
+    """A loopback interface that containers share, and service names for it.
+
+    Attributes:
+        container: One that lives as long.
+        options: Of `podman run`, for others.
+    """
 
     def __init__(self, engine: Engine, image: str) -> None:
         self.engine = engine
+        # podman's --add-host has no effect where there is no other network.
+        names = "localhost postgres redis redis-cluster mongo"
+        hosts = engine.folder / "hosts"
+        hosts.write_text(f"127.0.0.1 {names}\n", encoding="ascii")
+        mount = f"--volume={hosts}:/etc/hosts:ro"
         self.container = engine.start(
-            "network",
-            "--network=none",
-            *(
-                f"--add-host={name}:127.0.0.1"
-                for name in ("postgres", "redis", "redis-cluster", "mongo")
-            ),
-            *("--entrypoint=sleep", image, "infinity"),
+            *("network", "--network=none", mount, "--entrypoint=sleep"),
+            *(image, "infinity"),
         )
+        self.options = [f"--network=container:{self.container}", mount]
         self._pid = engine.inspect(self.container)["State"]["Pid"]
 
     def command(self, *command: object) -> List[str]:
         """Command line of a program of this machine in the container's network."""
         return ["nsenter", f"--net=/proc/{self._pid}/ns/net", *map(str, command)]
 
-    def wait_for_a_client(self, port: int) -> "subprocess.Popen[bytes]":
-        """Lets one client connect to a port, and ends once it has turned it away."""
-        return subprocess.Popen(
-            self.command(
-                *("python3", "-c"),
-                "import socket\n"
-                "server = socket.socket()\n"
-                "server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n"
-                f"server.bind(('127.0.0.1', {port}))\n"
-                "server.listen()\n"
-                "server.accept()\n",
-            )
+    @contextlib.contextmanager
+    def turns_away(self, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+        """A process that lets one client connect to a port, hangs up and ends."""
+        code = (
+            "import socket\n"
+            "server = socket.socket()\n"
+            "server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n"
+            f"server.bind(('127.0.0.1', {port}))\n"
+            "server.listen()\n"
+            "server.accept()\n"
         )
+        process = subprocess.Popen(self.command("python3", "-c", code))
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
 
 @contextlib.contextmanager

@@ -32,10 +32,12 @@ def say(engine: Engine, container: str, text: str) -> List[str]:
 
 @contextlib.contextmanager
 def rasa(engine: Engine, network: Network, service: Mapping[str, Any]) -> Iterator[str]:
-    with engine.service(
-        "rasa", service, "--network", f"container:{network.container}"
-    ) as container:
-        yield container
+    with engine.service("rasa", service, *network.options) as container:
+        try:
+            yield container
+        except BaseException:
+            print(engine.logs(container)[-3000:])
+            raise
 
 
 def wait_until_healthy(engine: Engine, container: str) -> None:
@@ -59,10 +61,10 @@ def test_a_conversation_is_stored_by_a_store_that_comes_up_after_rasa(
     folder = engine.folder / f"{profile}-{variant}"
     folder.mkdir()
     engine.folder.chmod(0o755)
-    client = network.wait_for_a_client(port)
     with contextlib.ExitStack() as store:
         with rasa(engine, network, services[f"rasa-{profile}"]) as container:
-            assert client.wait(START_SECONDS) == 0
+            with network.turns_away(port) as client:
+                assert client.wait(START_SECONDS) == 0
             assert not engine.is_healthy(container)
             store.enter_context(run_store(network, services[name], folder))
             wait_until_healthy(engine, container)
