@@ -23,6 +23,9 @@ MATRIX = [
     nox.param(PYTHON, RASA, id="rasa-3.6.21"),
 ]
 
+# Servers and conversations are those of the tests.
+BENCHMARK = {"PYTHONPATH": "tests"}
+
 
 @nox.session
 def lint(session: nox.Session) -> None:
@@ -69,6 +72,23 @@ def tests(session: nox.Session, rasa: str) -> None:
     )
 
 
+@nox.session(python=PYTHON, default=False)
+def bench(session: nox.Session) -> None:
+    """Measures a turn on all stores; writes benchmarks/ and its part of the README."""
+    session.install(RASA, ".", "--group", "bench")
+    measured = ["benchmarks/turn.py", *session.posargs]
+    session.run("python", *measured, env=BENCHMARK, interrupt_timeout=30)
+    session.run("python", "benchmarks/report.py")
+
+
+@nox.session(name="bench-check", python=PYTHON, default=False)
+def bench_check(session: nox.Session) -> None:
+    """Fails if a turn is slow beside Rasa's own stores, or grows with age."""
+    session.install(RASA, ".", "--group", "bench")
+    checked = ["benchmarks/ratios.py", *session.posargs]
+    session.run("python", *checked, env=BENCHMARK, interrupt_timeout=30)
+
+
 # Programs that build and run images, each with the Debian package that has it.
 DOCKER_TOOLS = {
     "buildah": "buildah",
@@ -83,7 +103,7 @@ DOCKER_TOOLS = {
 }
 
 
-@nox.session(python=PYTHON)
+@nox.session(python=PYTHON, default=False)
 def docker(session: nox.Session) -> None:
     """Builds the images and runs them. For Debian, as root; needs no Docker engine."""
     session.install("--group", "docker")

@@ -19,14 +19,23 @@ from typing import TYPE_CHECKING, Any, List
 
 if TYPE_CHECKING:
     from rasa_trackers.memory import InMemoryTrackerStore
+    from rasa_trackers.mongo import MongoTrackerStore
+    from rasa_trackers.redis import RedisTrackerStore
     from rasa_trackers.sql import SQLTrackerStore
 
 __version__ = "0.1.0"
 
-__all__ = ["InMemoryTrackerStore", "SQLTrackerStore"]
+__all__ = [
+    "InMemoryTrackerStore",
+    "MongoTrackerStore",
+    "RedisTrackerStore",
+    "SQLTrackerStore",
+]
 
 _MODULES = {
     "InMemoryTrackerStore": "rasa_trackers.memory",
+    "MongoTrackerStore": "rasa_trackers.mongo",
+    "RedisTrackerStore": "rasa_trackers.redis",
     "SQLTrackerStore": "rasa_trackers.sql",
 }
 
@@ -44,14 +53,14 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         try:
             return getattr(importlib.import_module(_MODULES[name]), name)
-        except ImportError as error:
+        except (ImportError, AttributeError) as error:
             from rasa.shared.exceptions import RasaException
 
             raise RasaException(
                 f"rasa_trackers.{name} cannot be loaded: {error}. Install what it "
                 f"needs in the Python environment that runs Rasa."
             ) from error
-    if name.lower().endswith("store"):
+    if name[:1].isupper():
         from rasa.shared.exceptions import RasaException
 
         by_lower = {known.lower(): known for known in _MODULES}

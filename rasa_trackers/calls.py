@@ -8,13 +8,13 @@ Redis store); so both happen in threads, and never longer than a deadline.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager
 from typing import Any, Callable, Iterator, Optional, Sequence, TypeVar
 
 from rasa_trackers.event_log import EventLog, Failure
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 #: Seconds that a thread gets beyond its deadline to report by itself.
 _GRACE = 0.5
-_LONGEST_LOOK = 60.0
+_LONGEST_LOOK = 1.0
 #: Seconds before the first retry; doubled from one to the next.
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
@@ -40,14 +40,16 @@ class Deadline:
     """
 
     def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
+        #: Seconds that the server may stay silent.
+        self.timeout = timeout
+        self._given_up = False
         self.renew()
 
     def renew(self) -> None:
         """The server has answered: start anew."""
-        self._end = time.monotonic() + self._timeout
+        self._end = time.monotonic() + self.timeout
 
-    @contextmanager
+    @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
         """Work that waits for no server takes as long as it takes."""
         self._end = math.inf
@@ -56,9 +58,13 @@ class Deadline:
         finally:
             self.renew()
 
+    def give_up(self) -> None:
+        """Let it have passed for good: its caller was told that the call failed."""
+        self._given_up = True
+
     def left(self) -> float:
         """Seconds left; negative when it has passed."""
-        return self._end - time.monotonic()
+        return -1 if self._given_up else self._end - time.monotonic()
 
 
 class Calls:
@@ -97,16 +103,36 @@ class Calls:
                 still be at work, but does not begin anything new.
         """
         deadline = Deadline(self._timeout)
-        future = asyncio.wrap_future(self._pool.submit(function, deadline, *args))
-        # For when nobody waits for it any more.
-        future.add_done_callback(_ignore_outcome)
-        while True:
-            await asyncio.wait({future}, timeout=_patience(deadline))
-            if future.done():
-                return future.result()
-            if deadline.left() < 0:
-                self._log.interrupt()
-                raise self._silent()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        timer: asyncio.TimerHandle
+
+        def work() -> None:
+            result: Any = None
+            failure: Optional[BaseException] = None
+            try:
+                result = function(deadline, *args)
+            except BaseException as error:  # noqa: BLE001 - raised where it's awaited
+                failure = error
+            # A loop that is closed has nobody who waits.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_settle, answer, result, failure)
+
+        def look() -> None:
+            nonlocal timer
+            if deadline.left() >= -_GRACE:
+                timer = loop.call_later(_patience(deadline), look)
+            elif not answer.done():
+                answer.set_exception(self._given_up(deadline))
+
+        timer = loop.call_later(_patience(deadline), look)
+        try:
+            # By one future and not by asyncio.wait(), which takes as long as all the
+            # rest of the hand-over.
+            self._pool.submit(work)
+            return await answer
+        finally:
+            timer.cancel()
 
     def run_blocking(
         self, function: Callable[..., T], *args: object, timeout: float
@@ -118,11 +144,11 @@ class Calls:
             try:
                 return future.result(timeout=_patience(deadline))
             except FutureTimeoutError:
-                if future.done():  # the function's own error: it is a TimeoutError too
-                    raise
-                if deadline.left() < 0:
-                    self._log.interrupt()
-                    raise self._silent() from None
+                # It may be an error of the function's own, or be done by now.
+                if future.done():
+                    return future.result()
+                if deadline.left() < -_GRACE:
+                    raise self._given_up(deadline) from None
 
     def in_background(self, function: Callable[..., object]) -> None:
         """Run ``function(deadline)`` some time; failures are only logged."""
@@ -146,7 +172,7 @@ class Calls:
         retried = False
         while True:
             if deadline.left() <= 0:
-                raise self._silent()
+                raise self._silent(deadline)
             try:
                 result = call()
             except Exception as error:
@@ -173,11 +199,16 @@ class Calls:
         """Let the threads end when they are done."""
         self._pool.shutdown(wait=False)
 
-    def _silent(self) -> RasaException:
+    def _given_up(self, deadline: Deadline) -> RasaException:
+        deadline.give_up()
+        self._log.interrupt()
+        return self._silent(deadline)
+
+    def _silent(self, deadline: Deadline) -> RasaException:
         return ConnectionException(
-            f"{self._log.name} did not answer within {self._timeout:g} seconds. Check "
-            f"that the server runs and can be reached; the option 'timeout' of the "
-            f"tracker store sets how long to wait."
+            f"{self._log.name} did not answer within {deadline.timeout:g} seconds. "
+            f"Check that the server runs, can be reached and is not overloaded; the "
+            f"option 'timeout' of the tracker store sets how long to wait."
         )
 
     def _translated(self, error: Exception, failure: Failure) -> RasaException:
@@ -200,6 +231,12 @@ def _patience(deadline: Deadline) -> float:
     return min(max(deadline.left(), 0) + _GRACE, _LONGEST_LOOK)
 
 
-def _ignore_outcome(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()
+def _settle(
+    answer: asyncio.Future[Any], result: object, failure: Optional[BaseException]
+) -> None:
+    if answer.done():  # cancelled, or given up
+        return
+    if failure is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(failure)

@@ -38,7 +38,7 @@ class Stored(NamedTuple):
     """One event in a log."""
 
     #: Grows along a log. What it counts is the backend's own business, gaps are
-    #: fine; greater than ``START``.
+    #: fine; greater than ``START``. Not used again after the event was erased.
     position: int
     data: str
 
@@ -82,7 +82,8 @@ class EventLog(ABC):
 
     **Expiry.** With ``record_exp`` (seconds) every append renews the expiry of the
     whole conversation, by the server's clock. An expired conversation is an empty
-    log, also where its events are not erased yet.
+    log, also where its events are not erased yet. One to which a writer without
+    ``record_exp`` has added does not expire before the next append with it.
     """
 
     #: How messages name the place: server and database, never a password.
@@ -103,11 +104,12 @@ class EventLog(ABC):
     def append(
         self, sender_id: str, entries: Sequence[Entry], after: int
     ) -> Optional[int]:
-        """Append ``entries``, if nothing was appended since ``after``.
+        """Append ``entries``, if the log still ends at ``after``.
 
         The check and the write are one atomic step in the server. That makes a
-        repeated or delayed append harmless: once any append has moved the log past
-        ``after``, every other one that names ``after`` writes nothing.
+        repeated or delayed append harmless: once anything has moved the end of the
+        log, every append that names the old one writes nothing. (Only one that begins
+        a conversation may still begin it after it was erased.)
 
         Args:
             sender_id: The conversation.
@@ -116,8 +118,9 @@ class EventLog(ABC):
                 ``START`` for an empty log.
 
         Returns:
-            The position of the last entry written, or ``None`` when the log holds
-            events after ``after``; then nothing was written.
+            The position of the last entry written, or ``None`` when the log ends
+            elsewhere, be it later or, once it was erased, earlier; then nothing was
+            written.
         """
 
     @abstractmethod
@@ -154,7 +157,7 @@ class EventLog(ABC):
         """Put ``entries`` in the place of a whole log; its order starts anew.
 
         For erasure and anonymisation. Nothing that another writer has appended
-        since ``after`` is lost: then nothing is written.
+        is lost: when the log does not end at ``after`` any more, nothing is written.
 
         Args:
             sender_id: The conversation.
@@ -163,7 +166,7 @@ class EventLog(ABC):
 
         Returns:
             The position of the last entry (``START`` when there is none), or
-            ``None`` when the log holds events after ``after``.
+            ``None`` when the log ends elsewhere.
         """
 
     @abstractmethod

@@ -41,7 +41,7 @@ class MemoryEventLog(EventLog):
     ) -> Optional[int]:
         with self._lock:
             log = self._live(sender_id)
-            if log and log[-1].position > after:
+            if after != _end(log):
                 return None
             return self._write(sender_id, log, entries)
 
@@ -72,7 +72,7 @@ class MemoryEventLog(EventLog):
     ) -> Optional[int]:
         with self._lock:
             log = self._live(sender_id)
-            if log and log[-1].position > after:
+            if after != _end(log):
                 return None
             self._erase(sender_id)
             return self._write(sender_id, [], entries) if entries else START
@@ -117,6 +117,10 @@ class MemoryEventLog(EventLog):
         for sender_id in expired:
             self._erase(sender_id)
         return len(expired)
+
+
+def _end(log: List[Stored]) -> int:
+    return log[-1].position if log else START
 
 
 class InMemoryTrackerStore(EventLogTrackerStore):

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 import uuid
+import weakref
 from contextlib import asynccontextmanager
 from typing import (
     Any,
@@ -20,7 +21,6 @@ from typing import (
     Dict,
     Iterable,
     List,
-    NamedTuple,
     Optional,
     Sequence,
     Set,
@@ -33,13 +33,14 @@ from rasa_trackers.calls import Calls, Deadline
 from rasa_trackers.codec import EventDecoder, UndecodableEvent, encode
 from rasa_trackers.event_log import START, Entry, EventLog, Stored
 from rasa_trackers.rasa_versions import (
+    ConnectionException,
     DialogueStateTracker,
     Domain,
     Event,
     RasaException,
     TrackerStore,
 )
-from rasa_trackers.reconciliation import count_stored
+from rasa_trackers.reconciliation import new_events
 
 logger = logging.getLogger(__name__)
 
@@ -51,22 +52,69 @@ _FIRST_PAGE = 100
 #: Seconds between two searches for expired conversations, at the most.
 _PURGE_INTERVAL = 60.0
 
+#: Times that other writers may be faster before a save gives up.
+_MOST_CONFLICTS = 1000
+#: Events that are encoded or decoded at a time.
+_SLICE = 250
+
 _MARK = "_rasa_trackers_mark"
 
 
-class _Mark(NamedTuple):
+class _Mark:
     """What a store remembers on a tracker that it gave out or saved."""
 
-    #: The store that left the mark; a mark of another one says nothing.
-    store: str
-    #: The newest event that is in the log, and its place in ``tracker.events`` when
-    #: the mark was left; ``None`` when none of the tracker's events is.
-    last_event: Optional[Event]
-    place: int
-    #: The log's last position then; ``None`` when it was not looked up.
-    position: Optional[int]
-    #: Whether an append of what follows was begun and not seen to end.
-    uncertain: bool = False
+    def __init__(
+        self,
+        store: str,
+        tracker: DialogueStateTracker,
+        stored: List[Event],
+        position: int,
+    ) -> None:
+        """Remember how far a tracker is stored.
+
+        Args:
+            store: The store that leaves the mark; one of another store says nothing.
+            tracker: The tracker that it is left on.
+            stored: The leading events of ``tracker.events`` that are in the log.
+            position: The log's last position.
+        """
+        self._store = store
+        # A shallow copy of a tracker has the same mark, and goes another way.
+        self._tracker = weakref.ref(tracker)
+        self._last_event = stored[-1] if stored else None
+        self._place = len(stored) - 1
+        self.position = position
+        #: Whether an append of what follows was begun and not seen to end.
+        self.uncertain = False
+
+    def __reduce__(self) -> Tuple[Callable[[], None], Tuple[()]]:
+        """Let deep copies and pickles of a tracker have none."""
+        return _no_mark, ()
+
+    def new_events(
+        self, store: str, tracker: DialogueStateTracker, events: List[Event]
+    ) -> Optional[List[Event]]:
+        """The events that are not in the log; ``None`` when that cannot be told."""
+        if self._store != store or self._tracker() is not tracker:
+            return None
+        if self._last_event is None:
+            return events
+        bound = getattr(tracker.events, "maxlen", None)
+        if bound is None:
+            place = self._place
+            if place < len(events) and events[place] is self._last_event:
+                return events[place + 1 :]
+            return None
+        # Of a bounded deque the events move to the left, and out of it.
+        places = [n for n, event in enumerate(events) if event is self._last_event]
+        if len(places) == 1:
+            return events[places[0] + 1 :]
+        # It fell out of a deque that is full; what is there came later.
+        return events if not places and len(events) == bound else None
+
+
+def _no_mark() -> None:
+    return None
 
 
 def never_falls_back(constructor: Constructor) -> Constructor:
@@ -144,7 +192,8 @@ class EventLogTrackerStore(TrackerStore):
         # but each delays the event loop by one more turn at the interpreter (5 ms).
         self._computing = threading.Lock()
         self._id = uuid.uuid4().hex
-        self._turns: Dict[str, Tuple[asyncio.Lock, List[int]]] = {}
+        self._timeout = timeout
+        self._turns: Dict[str, asyncio.Future[None]] = {}
         self._saves: Set[asyncio.Future[None]] = set()
         self._purge_interval = record_exp and min(record_exp, _PURGE_INTERVAL)
         self._next_purge = time.monotonic()
@@ -153,6 +202,7 @@ class EventLogTrackerStore(TrackerStore):
         except BaseException:
             self.close()
             raise
+        self._purge_now_and_then()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._log.name}>"
@@ -213,9 +263,10 @@ class EventLogTrackerStore(TrackerStore):
             stored = self._read_session(deadline, sender_id)
         if not stored:
             return None
-        with deadline.suspended(), self._computing:
+        with deadline.suspended():
             events = self._decode(sender_id, stored)
-            tracker = rasa_versions.tracker_from_events(self, sender_id, events)
+            with self._computing:
+                tracker = rasa_versions.tracker_from_events(self, sender_id, events)
         self._leave_mark(tracker, list(tracker.events), stored[-1].position)
         return tracker
 
@@ -251,14 +302,18 @@ class EventLogTrackerStore(TrackerStore):
     def _decode(self, sender_id: str, stored: List[Stored]) -> List[Event]:
         events: List[Event] = []
         skipped: List[str] = []
-        for position, data in stored:
-            try:
-                event = self._decoder.decode(data)
-            except UndecodableEvent as error:
-                skipped.append(f"event {position}: {error}")
-            else:
-                if event is not None:
-                    events.append(event)
+        for begin in range(0, len(stored), _SLICE):
+            with self._computing:
+                for position, data in stored[begin : begin + _SLICE]:
+                    try:
+                        event = self._decoder.decode(data)
+                    except UndecodableEvent as error:
+                        skipped.append(f"event {position}: {error}")
+                    else:
+                        if event is not None:
+                            events.append(event)
+            # To others who want to compute, whose conversation may be a short one.
+            time.sleep(0)
         if skipped:
             logger.warning(
                 "%s: %d of the events of conversation %r were skipped: %s%s. They stay "
@@ -291,77 +346,91 @@ class EventLogTrackerStore(TrackerStore):
         await asyncio.shield(save)
 
     async def _save(self, tracker: DialogueStateTracker) -> None:
-        async with self._turn(tracker.sender_id):
-            appended = await self._calls.run(self._append_new_events, tracker)
+        async with self._turn(str(tracker.sender_id)):
+            events = list(tracker.events)
+            mark: Optional[_Mark] = getattr(tracker, _MARK, None)
+            new = mark and mark.new_events(self._id, tracker, events)
+            if new == []:
+                return
+            if new is None:
+                mark = None
+            try:
+                appended, position = await self._calls.run(
+                    self._append_new_events, tracker.sender_id, events, new, mark
+                )
+            except BaseException:
+                # It may have written, or write yet. The next save finds out.
+                if mark is not None:
+                    mark.uncertain = True
+                raise
+            # Here and not in the thread, which may be one that was given up.
+            self._leave_mark(tracker, events, position)
             self._publish(tracker, appended)
-        if self._purge_interval and time.monotonic() >= self._next_purge:
-            self._next_purge = time.monotonic() + self._purge_interval
-            self._calls.in_background(self._purge)
+        self._purge_now_and_then()
 
     @asynccontextmanager
     async def _turn(self, sender_id: str) -> AsyncIterator[None]:
-        """Let saves of one conversation in this process follow each other."""
-        lock, users = self._turns.setdefault(sender_id, (asyncio.Lock(), [0]))
-        users[0] += 1
+        """Let saves of one conversation in this process follow each other.
+
+        Raises:
+            ConnectionException: when the one before takes longer than ``timeout``.
+        """
+        loop = asyncio.get_running_loop()
+        mine: asyncio.Future[None] = loop.create_future()
+        before = self._turns.get(sender_id)
+        self._turns[sender_id] = mine
+        if before is not None and before.get_loop() is not loop:
+            before = None  # of a loop that has ended
         try:
-            async with lock:
-                yield
+            if before is not None:
+                await asyncio.wait({before}, timeout=self._timeout)
+                if not before.done():
+                    raise ConnectionException(
+                        f"{self._log.name}: a save of conversation {sender_id!r} "
+                        f"waited {self._timeout:g} seconds for the one before it. "
+                        f"Check that the server is not overloaded."
+                    )
+            yield
         finally:
-            users[0] -= 1
-            if not users[0]:
+            if before is None or before.done():
+                mine.set_result(None)
+            else:
+                before.add_done_callback(lambda _: mine.set_result(None))
+            if self._turns.get(sender_id) is mine:
                 del self._turns[sender_id]
 
     def _append_new_events(
-        self, deadline: Deadline, tracker: DialogueStateTracker
-    ) -> List[Event]:
-        """Store what is new in ``tracker``.
+        self,
+        deadline: Deadline,
+        sender_id: Any,
+        events: List[Event],
+        new: Optional[List[Event]],
+        mark: Optional[_Mark],
+    ) -> Tuple[List[Event], int]:
+        """Store what is new in a tracker.
+
+        Args:
+            deadline: Until when.
+            sender_id: The conversation.
+            events: All events of the tracker.
+            new: Those that are new; ``None`` when that is to be found out.
+            mark: The tracker's mark, if it says what is new.
 
         Returns:
-            The events that this call, or one before it that failed, has stored.
+            The events that this call, or one before it that failed, has stored, and
+            the log's last position.
         """
-        sender_id = self._checked(tracker.sender_id)
-        events = list(tracker.events)
-        mark: Optional[_Mark] = getattr(tracker, _MARK, None)
-        new = None
-        if mark is not None and mark.store == self._id:
-            new = self._events_after(mark, tracker, events)
-        position = mark.position if mark is not None and new is not None else None
-        uncertain = mark is not None and new is not None and mark.uncertain
-        if new == []:
-            return []
-        if new is None and events:
-            new, position = self._reconcile(deadline, sender_id, events)
-        if not new:
-            self._leave_mark(tracker, events, position)
-            return []
-        if position is None:
-            position = self._last_position(deadline, sender_id)
-
-        entries = self._encode(deadline, new)
-        stored_before = len(events) - len(new)
-        # Left before the first attempt: should this call not come back, the next
-        # one must know that it may have written.
-        self._leave_mark(tracker, events[:stored_before], position, uncertain=True)
-        position = self._append(deadline, sender_id, entries, position, uncertain)
-        self._leave_mark(tracker, events, position)
-        return new
-
-    def _events_after(
-        self, mark: _Mark, tracker: DialogueStateTracker, events: List[Event]
-    ) -> Optional[List[Event]]:
-        """What follows the marked event; ``None`` when that cannot be told."""
-        if mark.last_event is None:
-            return events
-        if mark.place < len(events) and events[mark.place] is mark.last_event:
-            return events[mark.place + 1 :]
-        for index in range(len(events) - 1, -1, -1):
-            if events[index] is mark.last_event:
-                return events[index + 1 :]
-        # ``tracker.events`` is a deque. One that is full has dropped the marked event
-        # from its left end, and what it still has came later.
-        if len(events) == getattr(tracker.events, "maxlen", None):
-            return events
-        return None
+        sender_id = self._checked(sender_id)
+        if new is not None and mark is not None:
+            entries = self._encode(deadline, new)
+            position, uncertain = mark.position, mark.uncertain
+        else:
+            new, entries, position = self._reconcile(deadline, sender_id, events)
+            # Another store that saves an equal tracker may come in between.
+            uncertain = True
+        if new:
+            position = self._append(deadline, sender_id, entries, position, uncertain)
+        return new, position
 
     def _append(
         self,
@@ -376,6 +445,13 @@ class EventLogTrackerStore(TrackerStore):
         An attempt that failed may still be under way in the server. It names the
         same ``after`` as the next one, so only one of the two can take effect; and
         whether it was the first shows in what the log holds after ``after``.
+
+        Args:
+            deadline: Until when.
+            sender_id: The conversation.
+            entries: What to append, in order.
+            after: The log's last position, as far as is known.
+            uncertain: Whether some of ``entries`` may be in the log after that.
         """
 
         def attempt() -> Optional[int]:
@@ -386,17 +462,29 @@ class EventLogTrackerStore(TrackerStore):
                 uncertain = True
                 raise
 
-        while True:
+        for _ in range(_MOST_CONFLICTS):
             position = self._calls.patiently(deadline, attempt)
             if position is not None:
                 return position
-            newer = self._read_after(deadline, sender_id, after)
+            # None is newer where the log was erased in the meantime.
+            newer = self._read_after(deadline, sender_id, after) or self._read_after(
+                deadline, sender_id, START
+            )
             if uncertain and newer:
-                stored = [event.data for event in newer]
-                entries = entries[count_stored(stored, [e.data for e in entries]) :]
+                places = new_events(
+                    [event.data for event in newer],
+                    [entry.data for entry in entries],
+                    complete=False,
+                )
+                entries = [entries[place] for place in places]
                 if not entries:
                     return newer[-1].position
-            after = newer[-1].position if newer else after
+            after = newer[-1].position if newer else START
+        raise ConnectionException(
+            f"{self._log.name}: conversation {sender_id!r} was changed by others "
+            f"{_MOST_CONFLICTS} times while it was to be saved. Check that reads do "
+            f"not go to a replica that lags behind, and how many processes write to it."
+        )
 
     def _read_after(
         self, deadline: Deadline, sender_id: str, after: int
@@ -424,14 +512,17 @@ class EventLogTrackerStore(TrackerStore):
 
     def _reconcile(
         self, deadline: Deadline, sender_id: str, events: List[Event]
-    ) -> Tuple[List[Event], int]:
+    ) -> Tuple[List[Event], List[Entry], int]:
         """What of a tracker of unknown origin is new, and the log's last position.
 
         Reads back to where the tracker begins; all of the log, if it begins nowhere
         there. Events are compared as Rasa writes them today: what an older version
         stored comes out of a tracker with today's fields.
         """
-        texts = [entry.data for entry in self._encode(deadline, events)]
+        if not events:
+            return [], [], self._last_position(deadline, sender_id)
+        entries = self._encode(deadline, events)
+        texts = [entry.data for entry in entries]
         stored: List[str] = []
         last: Optional[int] = None
         limit = _FIRST_PAGE
@@ -443,40 +534,41 @@ class EventLogTrackerStore(TrackerStore):
             )
             if last is None:
                 last = page.events[-1].position if page.events else START
-            with deadline.suspended(), self._computing:
-                stored = [self._normalised(each.data) for each in page.events] + stored
+            stored = self._normalised(deadline, page.events) + stored
             if page.complete or texts[0] in stored:
-                return events[count_stored(stored, texts) :], last
+                break
             before = page.events[0].position
             limit *= 4
+        places = new_events(stored, texts, complete=page.complete)
+        return [events[n] for n in places], [entries[n] for n in places], last
 
     def _encode(self, deadline: Deadline, events: List[Event]) -> List[Entry]:
-        with deadline.suspended(), self._computing:
-            return [encode(event) for event in events]
+        entries: List[Entry] = []
+        with deadline.suspended():
+            for begin in range(0, len(events), _SLICE):
+                with self._computing:
+                    entries += map(encode, events[begin : begin + _SLICE])
+                time.sleep(0)
+        return entries
 
-    def _normalised(self, data: str) -> str:
-        try:
-            event = self._decoder.decode(data)
-            return data if event is None else encode(event).data
-        except (UndecodableEvent, RasaException):
-            return data
+    def _normalised(self, deadline: Deadline, stored: List[Stored]) -> List[str]:
+        texts: List[str] = []
+        with deadline.suspended():
+            for begin in range(0, len(stored), _SLICE):
+                with self._computing:
+                    for _, data in stored[begin : begin + _SLICE]:
+                        try:
+                            event = self._decoder.decode(data)
+                            texts.append(encode(event).data if event else data)
+                        except (UndecodableEvent, RasaException):
+                            texts.append(data)
+                time.sleep(0)
+        return texts
 
     def _leave_mark(
-        self,
-        tracker: DialogueStateTracker,
-        stored: List[Event],
-        position: Optional[int],
-        *,
-        uncertain: bool = False,
+        self, tracker: DialogueStateTracker, stored: List[Event], position: int
     ) -> None:
-        mark = _Mark(
-            self._id,
-            stored[-1] if stored else None,
-            len(stored) - 1,
-            position,
-            uncertain,
-        )
-        setattr(tracker, _MARK, mark)
+        setattr(tracker, _MARK, _Mark(self._id, tracker, stored, position))
 
     def _checked(self, sender_id: Any) -> str:
         if not isinstance(sender_id, str):
@@ -516,6 +608,11 @@ class EventLogTrackerStore(TrackerStore):
                 )
 
     # Erasing
+
+    def _purge_now_and_then(self) -> None:
+        if self._purge_interval and time.monotonic() >= self._next_purge:
+            self._next_purge = time.monotonic() + self._purge_interval
+            self._calls.in_background(self._purge)
 
     def _purge(self, deadline: Deadline) -> None:
         while self._calls.patiently(deadline, self._log.purge_expired):

@@ -8,9 +8,17 @@ from typing import Any, Callable, Dict, Iterator
 
 import pytest
 
+from servers.redis import RedisAccess, RedisCluster
+
 #: What a backend yields: the tracker_store section of an endpoints.yml that names a
 #: database of the test's own.
 Endpoint = Dict[str, Any]
+
+
+#: Gives a new, empty database for as long as the context lasts.
+DatabaseContext = Callable[
+    [pytest.FixtureRequest], contextlib.AbstractContextManager[Endpoint]
+]
 
 
 @dataclass(frozen=True)
@@ -18,10 +26,7 @@ class Backend:
     """A store, and where the tests get a database for it."""
 
     name: str
-    #: Gives a new, empty database for as long as the context lasts.
-    database: Callable[
-        [pytest.FixtureRequest], contextlib.AbstractContextManager[Endpoint]
-    ]
+    database: DatabaseContext
     #: Whether a second store with the same endpoint sees the same conversations.
     durable: bool = True
 
@@ -57,12 +62,57 @@ def _postgresql(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
     server.drop_database(database)
 
 
+def _redis(fixture: str, **options: Any) -> DatabaseContext:
+    @contextlib.contextmanager
+    def database(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+        server = request.getfixturevalue(fixture)
+        with server.client() as client:
+            client.flushall()
+        yield redis_endpoint(server, **options)
+
+    return database
+
+
+def redis_endpoint(server: Any, **options: Any) -> Endpoint:
+    """How a Redis server, cluster or Sentinel of ``servers.redis`` is configured."""
+    endpoint: Endpoint = {"type": "rasa_trackers.RedisTrackerStore"}
+    if isinstance(server, RedisAccess):
+        endpoint.update(url=server.host, port=server.port, username=server.username)
+    elif isinstance(server, RedisCluster):
+        endpoint.update(deployment_mode="cluster", endpoints=server.endpoints)
+    else:
+        endpoint.update(
+            deployment_mode="sentinel",
+            endpoints=server.endpoints,
+            sentinel_service=server.service,
+        )
+    return {**endpoint, "password": server.password, **options}
+
+
+@contextlib.contextmanager
+def _mongo(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    server = request.getfixturevalue("mongo_server")
+    database = server.database_name()
+    yield {
+        "type": "rasa_trackers.MongoTrackerStore",
+        "url": server.url(),
+        "db": database,
+    }
+    server.drop_database(database)
+
+
 BACKENDS: Dict[str, Backend] = {
     backend.name: backend
     for backend in (
         Backend("memory", _memory, durable=False),
         Backend("sqlite", _sqlite),
         Backend("postgresql", _postgresql),
+        Backend("redis", _redis("redis_server")),
+        Backend("redis-prefix", _redis("redis_server", key_prefix="a{b}[c]:*%")),
+        Backend("valkey", _redis("valkey_server")),
+        Backend("redis-cluster", _redis("redis_cluster")),
+        Backend("redis-sentinel", _redis("redis_sentinel")),
+        Backend("mongo", _mongo),
     )
 }
 DURABLE = [name for name, backend in BACKENDS.items() if backend.durable]

@@ -97,6 +97,8 @@ def load() -> Iterator[Callable[..., TrackerStore]]:
 
     yield load
     for store in stores:
+        if hasattr(store, "_calls"):
+            store._calls._pool.shutdown()  # and see what runs to its end
         engine = getattr(getattr(store, "_log", None), "_engine", None)
         if engine is not None and hasattr(engine.pool, "checkedout"):
             assert engine.pool.checkedout() == 0

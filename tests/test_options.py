@@ -12,7 +12,6 @@ from rasa.shared.exceptions import ConnectionException, RasaException
 from rasa.utils.endpoints import EndpointConfig
 
 import rasa_trackers
-from backends import BACKENDS
 
 SQL = "rasa_trackers.SQLTrackerStore"
 
@@ -66,23 +65,17 @@ def test_flag_may_come_as_text(load, endpoint):
     load({**endpoint, "retrieve_events_from_previous_conversation_sessions": "true"})
 
 
-def test_url_and_host_that_differ(load, backend):
-    store_class = getattr(rasa_trackers, BACKEND_CLASSES[backend.name])
+def test_url_and_host_that_differ(endpoint):
+    store_class = getattr(rasa_trackers, endpoint["type"].rpartition(".")[2])
     with pytest.raises(RasaException, match="both 'url' and 'host'"):
         store_class(url="one", host="two")
 
 
 @pytest.mark.parametrize("value", [5, ["localhost"], {"a": 1}])
-def test_url_that_is_no_text(load, backend, value):
-    store_class = getattr(rasa_trackers, BACKEND_CLASSES[backend.name])
+def test_url_that_is_no_text(endpoint, value):
+    store_class = getattr(rasa_trackers, endpoint["type"].rpartition(".")[2])
     with pytest.raises(RasaException, match="must be text"):
         store_class(url=value)
-
-
-BACKEND_CLASSES = {
-    name: "InMemoryTrackerStore" if name == "memory" else "SQLTrackerStore"
-    for name in BACKENDS
-}
 
 
 # The package
@@ -230,6 +223,8 @@ SECRET = "S3cret/pass:word@%&"
         {"url": "postgresql://user:S3cret%2Fpass%3Aword%40%25%26@127.0.0.1:1/rasa"},
         {"password": SECRET, "query": {"driver": "x"}},
         {"password": SECRET, "passwort": SECRET},
+        # The server's own words name the user.
+        {"password": SECRET, "username": SECRET},
     ],
 )
 def test_no_password_in_any_error_or_log(load, postgresql, options, caplog):

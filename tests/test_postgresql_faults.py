@@ -239,10 +239,82 @@ async def test_server_that_hangs_is_an_error_in_time(load, server):
         assert {type(result) for result in results} == {ConnectionException}
         assert "did not answer within 1 seconds" in str(results[0])
         assert time.monotonic() - began < 8
+        # The server still hangs, and all threads of the store are free again.
+        pool = store._calls._pool
+        together = threading.Barrier(pool._max_workers)
+        for each in [pool.submit(together.wait, 10) for _ in range(pool._max_workers)]:
+            each.result()
     finally:
         server.resume()
     await store.save(kept)
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
+
+
+async def test_append_that_ends_after_its_deadline_is_stored_and_published_once(
+    connect, monkeypatch
+):
+    """The call has failed by then, and the next save was already begun."""
+    broker = Broker()
+    store = connect(broker, timeout=0.5)
+    kept = tracker("ada", session_start())
+    await store.save(kept)
+    append, late = store._log.append, threading.Event()
+
+    def append_late(*arguments):
+        late.wait(10)
+        return append(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._log, "append", append_late)
+        add(kept, turn())
+        with pytest.raises(ConnectionException):
+            await store.save(kept)
+    add(kept, turn())
+    await store.save(kept)
+    late.set()
+    store._calls._pool.shutdown()
+    assert broker.published == as_dicts(kept)
+    stored = connect()
+    assert as_dicts(await stored.retrieve("ada")) == as_dicts(kept)
+
+
+async def test_commit_that_ends_after_its_deadline_is_published_by_the_next_save(
+    connect, monkeypatch
+):
+    broker = Broker()
+    store = connect(broker, timeout=0.5)
+    kept = tracker("ada", session_start())
+    await store.save(kept)
+    append, late = store._log.append, threading.Event()
+
+    def answer_late(*arguments):
+        result = append(*arguments)
+        late.wait(10)
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._log, "append", answer_late)
+        add(kept, turn())
+        with pytest.raises(ConnectionException):
+            await store.save(kept)
+    late.set()
+    await store.save(kept)
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
+    assert broker.published == as_dicts(kept)
+
+
+async def test_saves_that_wait_for_one_another_are_errors_in_time(connect, proxy):
+    store = connect(timeout=0.5)
+    saved = tracker("ada", session_start())
+    await store.save(saved)
+    proxy.stall()
+    began = time.monotonic()
+    results = await asyncio.gather(
+        *(store.save(tracker("ada", turn())) for _ in range(6)), return_exceptions=True
+    )
+    assert {type(result) for result in results} == {ConnectionException}
+    assert time.monotonic() - began < 5
+    proxy.resume()
 
 
 async def test_silence_in_the_middle_of_an_append(connect, proxy):

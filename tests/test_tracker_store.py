@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import pickle
 
 import pytest
 from rasa.core.tracker_store import FailSafeTrackerStore, check_if_tracker_store_async
@@ -19,6 +21,10 @@ from conversations import (
     tracker,
     turn,
 )
+
+
+def _pickled(tracker):
+    return pickle.loads(pickle.dumps(tracker))
 
 
 async def test_unknown_conversation_is_none(store):
@@ -216,6 +222,17 @@ async def test_deep_copy_of_a_tracker_adds_what_is_new(store):
     assert as_dicts(await store.retrieve_full_tracker("ada")) == as_dicts(copied)
 
 
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, _pickled])
+async def test_tracker_and_its_copy_that_are_both_saved(store, copied):
+    kept = tracker("ada", conversation(1, 1))
+    await store.save(kept)
+    add(kept, turn())
+    other = copied(kept)
+    await store.save(kept)
+    await store.save(other)
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == as_dicts(kept)
+
+
 async def test_full_tracker_saved_again_adds_what_is_new(store):
     await store.save(tracker("ada", conversation(3, 1)))
     full = await store.retrieve_full_tracker("ada")
@@ -289,6 +306,18 @@ async def test_bounded_tracker_whose_stored_events_all_fell_out(store):
     assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events + new)
 
 
+async def test_bounded_tracker_of_events_that_are_equal(store):
+    """Their content cannot tell which of them are stored."""
+    same = ActionExecuted("action_listen", timestamp=1.0)
+    store.max_event_history = 4
+    await store.save(tracker("ada", [copy.copy(same) for _ in range(4)]))
+    bounded = await store.retrieve("ada")
+    add(bounded, [copy.copy(same) for _ in range(4)])
+    await store.save(bounded)
+    store.max_event_history = None
+    assert len((await store.retrieve_full_tracker("ada")).events) == 8
+
+
 async def test_bounded_tracker_has_the_state_of_its_whole_session(store):
     await store.save(
         tracker(
@@ -321,6 +350,51 @@ async def test_one_event_object_twice_is_stored_twice(store):
     add(kept, [event])
     await store.save(kept)
     assert len((await store.retrieve("ada")).events) == 2
+
+
+@pytest.mark.parametrize("bound", [None, 10])
+async def test_one_event_object_at_several_places(store, bound):
+    """Custom code may hand out one object again and again."""
+    same = BotUttered("again", timestamp=1.0)
+    kept = tracker("ada", [*turn()[:3], same], max_event_history=bound)
+    await store.save(kept)
+    expected = as_dicts(kept)
+    for _ in range(3):
+        new = [*turn()[:3], same]
+        add(kept, new)
+        expected += dicts(new)
+        await store.save(kept)
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == expected
+
+
+async def test_conversation_that_was_erased_while_a_tracker_is_held(store):
+    kept = tracker("ada", conversation(1, 1))
+    await store.save(kept)
+    store._log.delete("ada")
+    new = turn()
+    add(kept, new)
+    await store.save(kept)
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(new)
+
+
+async def test_events_put_before_stored_ones_are_not_lost(store):
+    """As ``PUT /conversations/<id>/tracker/events`` may do."""
+    stored = conversation(1, 1)
+    await store.save(tracker("ada", stored))
+    between = turn()
+    await store.save(tracker("ada", stored[:3] + between + stored[3:]))
+    full = as_dicts(await store.retrieve_full_tracker("ada"))
+    assert full == dicts(stored + between)
+
+
+async def test_two_stores_that_save_equal_trackers_at_once(store, make_store, backend):
+    other = make_store() if backend.durable else store
+    await store.save(tracker("ada", session_start()))
+    events = [*(await store.retrieve("ada")).events, *turn()]
+    await asyncio.gather(
+        store.save(tracker("ada", events)), other.save(tracker("ada", events))
+    )
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events)
 
 
 # Payloads

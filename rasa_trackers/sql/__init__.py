@@ -5,6 +5,16 @@ the tables, ``log`` keeps event logs in them, ``postgresql`` and ``sqlite`` do s
 the means of their database.
 """
 
+from typing import Any
+
 from rasa_trackers.sql.store import SQLTrackerStore
 
 __all__ = ["SQLTrackerStore"]
+
+
+def __getattr__(name: str) -> Any:
+    if name[:1].isupper():  # a misspelt store, which Rasa would pass over
+        import rasa_trackers
+
+        return getattr(rasa_trackers, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -87,20 +87,25 @@ def engine_url(
         )
     host = None
     if url:
+        # What stands before an @ may be a password, and is not shown.
+        shown = url.rpartition("@")[2]
         if dialect.startswith("sqlite"):
             raise RasaException(
-                f"SQLite is a file and has no server, but 'url: {url}' names one. "
+                f"SQLite is a file and has no server, but 'url: {shown}' names one. "
                 f"Remove 'url', or set 'dialect' to the database that runs there."
             )
         try:
             split = urlsplit(f"//{url}")
-            host = split.hostname or url
-            parts["port"] = split.port or parts["port"]
+            host, own_port = split.hostname, split.port
         except ValueError:
+            host = own_port = None
+        if not host or split.path or split.query or "@" in host:
             raise RasaException(
-                f"The option 'url' of the tracker store, '{url}', is neither a host, "
-                f"nor host:port, nor a complete URL. Correct it in endpoints.yml."
-            ) from None
+                f"The option 'url' of the tracker store, '{shown}', is neither a host, "
+                f"nor host:port, nor a complete URL with special characters of the "
+                f"password percent-encoded. Correct it in endpoints.yml."
+            )
+        parts["port"] = own_port or parts["port"]
         parts["username"] = parts["username"] or unquote(split.username or "") or None
         parts["password"] = parts["password"] or unquote(split.password or "") or None
     return URL.create(_current_name(dialect), host=host, query=driver_options, **parts)
@@ -116,6 +121,11 @@ def _parsed(url: str) -> URL:
             "understands. Write it as dialect://user:password@host:port/database, "
             "with special characters in the password percent-encoded."
         ) from None
+    if "@" in (parsed.host or ""):
+        raise RasaException(
+            "The password in the option 'url' of the tracker store has an '@'. Write "
+            "it as %40, or use the options 'username' and 'password'."
+        )
     return parsed.set(drivername=_current_name(parsed.drivername))
 
 

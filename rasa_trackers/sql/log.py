@@ -49,34 +49,45 @@ class SQLEventLog(EventLog):
         events = self._events = tables.events
         expiry = self._expiry = tables.expiry
 
-        mine = events.c.sender_id == sa.bindparam("sender_id")
+        sender_id = sa.bindparam("sender_id")
+        mine = events.c.sender_id == sender_id
+        expired = self._is_expired(sender_id)
+        rows = sa.select(events.c.id, events.c.data)
         if record_exp is not None:
-            expired = (
-                sa.exists()
-                .where(expiry.c.sender_id == sa.bindparam("sender_id"))
-                .where(expiry.c.expires_at <= self._now())
-            )
-            alive = sa.and_(mine, ~expired)
-        else:
-            expired = sa.false()
-            alive = mine
-        newest_first = (
-            sa.select(events.c.id, events.c.data)
-            .where(alive)
-            .order_by(events.c.id.desc())
-            .limit(sa.bindparam("limit"))
+            rows = rows.where(~expired)
+        newest_first = self._in_order(rows, newest_first=True).limit(
+            sa.bindparam("limit")
         )
         self._read_newest = newest_first
         self._read_before = newest_first.where(events.c.id < sa.bindparam("before"))
-        self._read_all = (
-            sa.select(events.c.id, events.c.data).where(alive).order_by(events.c.id)
-        )
-        self._newest_id = sa.select(sa.func.max(events.c.id)).where(mine)
+        self._read_all = self._in_order(rows)
+        self._newest_id = self._in_order(
+            sa.select(events.c.id), newest_first=True
+        ).limit(1)
         self._delete_events = sa.delete(events).where(mine)
         self._delete_expired = sa.delete(events).where(sa.and_(mine, expired))
-        self._delete_expiry = sa.delete(expiry).where(
-            expiry.c.sender_id == sa.bindparam("sender_id")
+        self._delete_expiry = sa.delete(expiry).where(expiry.c.sender_id == sender_id)
+
+    def _is_expired(self, sender_id: Any) -> Any:
+        """Whether a conversation is expired, as an SQL condition."""
+        later = self._events.alias("later")
+        return (
+            sa.exists()
+            .where(self._expiry.c.sender_id == sender_id)
+            .where(self._expiry.c.expires_at <= self._now())
+            .where(
+                ~sa.exists()
+                .where(later.c.sender_id == self._expiry.c.sender_id)
+                .where(later.c.id > self._expiry.c.last_id)
+            )
         )
+
+    def _in_order(self, statement: Any, *, newest_first: bool = False) -> Any:
+        """Let a statement give the events of ``:sender_id`` in the log's order."""
+        events = self._events
+        return statement.where(
+            events.c.sender_id == sa.bindparam("sender_id")
+        ).order_by(events.c.id.desc() if newest_first else events.c.id)
 
     # Setting up
 
@@ -117,7 +128,7 @@ class SQLEventLog(EventLog):
         with self._writing(sender_id) as connection:
             if self._record_exp is not None:
                 connection.execute(self._delete_expired, {"sender_id": sender_id})
-            if self._has_newer(connection, sender_id, after):
+            if self._end(connection, sender_id) != after:
                 return None
             return self._insert(connection, sender_id, entries)
 
@@ -125,7 +136,7 @@ class SQLEventLog(EventLog):
         self, sender_id: str, entries: Sequence[Entry], after: int
     ) -> Optional[int]:
         with self._writing(sender_id) as connection:
-            if self._has_newer(connection, sender_id, after):
+            if self._end(connection, sender_id) != after:
                 return None
             self._erase(connection, sender_id)
             if not entries:
@@ -136,29 +147,30 @@ class SQLEventLog(EventLog):
         with self._writing(sender_id) as connection:
             return self._erase(connection, sender_id)
 
-    def _has_newer(self, connection: Connection, sender_id: str, after: int) -> bool:
-        newest = connection.execute(
+    def _end(self, connection: Connection, sender_id: str) -> int:
+        newest: Optional[int] = connection.execute(
             self._newest_id, {"sender_id": sender_id}
-        ).scalar_one()
-        return newest is not None and newest > after
+        ).scalar()
+        return START if newest is None else newest
 
     def _insert(
         self, connection: Connection, sender_id: str, entries: Sequence[Entry]
     ) -> int:
-        connection.execute(
-            sa.insert(self._events), [row(sender_id, entry) for entry in entries]
-        )
+        connection.execute(sa.insert(self._events), self._rows(sender_id, entries))
+        end = self._end(connection, sender_id)
         if self._record_exp is not None:
             connection.execute(self._delete_expiry, {"sender_id": sender_id})
             connection.execute(
                 sa.insert(self._expiry).values(
-                    sender_id=sender_id, expires_at=self._now() + self._record_exp
+                    sender_id=sender_id,
+                    expires_at=self._now() + self._record_exp,
+                    last_id=end,
                 )
             )
-        position: int = connection.execute(
-            self._newest_id, {"sender_id": sender_id}
-        ).scalar_one()
-        return position
+        return end
+
+    def _rows(self, sender_id: str, entries: Sequence[Entry]) -> List[Dict[str, Any]]:
+        return [row(sender_id, entry) for entry in entries]
 
     def _erase(self, connection: Connection, sender_id: str) -> bool:
         erased = connection.execute(self._delete_events, {"sender_id": sender_id})
@@ -214,11 +226,7 @@ class SQLEventLog(EventLog):
     def sender_ids(self) -> List[str]:
         statement = sa.select(self._events.c.sender_id).distinct()
         if self._record_exp is not None:
-            statement = statement.where(
-                ~sa.exists()
-                .where(self._expiry.c.sender_id == self._events.c.sender_id)
-                .where(self._expiry.c.expires_at <= self._now())
-            )
+            statement = statement.where(~self._is_expired(self._events.c.sender_id))
         with self._engine.connect() as connection:
             return list(connection.execute(statement).scalars())
 
@@ -263,24 +271,29 @@ class SQLEventLog(EventLog):
         self._engine.dispose()
 
 
-def row(sender_id: str, entry: Entry) -> Dict[str, Any]:
+def row(sender_id: str, entry: Entry, *, encoding: str = "utf-8") -> Dict[str, Any]:
     """The row of an event.
 
-    What stands beside ``data`` is for queries and cut to what a column holds; an
-    event with a long name is stored all the same.
+    What stands beside ``data`` is for queries and made to fit: an event with a long
+    name is stored all the same.
+
+    Args:
+        sender_id: The conversation.
+        entry: The event.
+        encoding: What the database's text columns can hold.
     """
     return {
         "sender_id": sender_id,
         "type_name": entry.type_name[:COLUMN_LENGTH],
         "timestamp": entry.timestamp,
-        "intent_name": _column_text(entry.intent_name),
-        "action_name": _column_text(entry.action_name),
+        "intent_name": _column_text(entry.intent_name, encoding),
+        "action_name": _column_text(entry.action_name, encoding),
         "data": entry.data,
     }
 
 
-def _column_text(text: Optional[str]) -> Optional[str]:
+def _column_text(text: Optional[str], encoding: str) -> Optional[str]:
     if text is None:
         return None
-    storable = text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-    return storable[:COLUMN_LENGTH]
+    storable = text.replace("\0", "\ufffd").encode(encoding, "backslashreplace")
+    return storable.decode(encoding)[:COLUMN_LENGTH]

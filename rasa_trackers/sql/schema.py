@@ -45,6 +45,8 @@ def tables(schema: Optional[str] = None) -> Tables:
         sa.Column("intent_name", sa.String(COLUMN_LENGTH)),
         sa.Column("action_name", sa.String(COLUMN_LENGTH)),
         sa.Column("data", sa.Text),
+        # SQLite else gives the ids of erased rows to new ones.
+        sqlite_autoincrement=True,
     )
     expiry = sa.Table(
         "rasa_trackers_expiry",
@@ -52,6 +54,9 @@ def tables(schema: Optional[str] = None) -> Tables:
         sa.Column("sender_id", sa.String(COLUMN_LENGTH), primary_key=True),
         # Seconds since the epoch by the database's clock.
         sa.Column("expires_at", sa.Float(53), nullable=False, index=True),
+        # The conversation's last event then. Where a later one is found, its writer
+        # knows nothing of expiry, and the conversation is alive.
+        sa.Column("last_id", sa.Integer, nullable=False),
     )
     # Without a table yet, so that creating ``events`` does not create it: databases
     # that Rasa's store has set up need it too.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import sqlalchemy as sa
 import sqlalchemy.exc
@@ -11,9 +11,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.engine.url import URL
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from rasa_trackers.event_log import Failure
+from rasa_trackers.event_log import START, Entry, Failure
 from rasa_trackers.sql.connection import create_engine
-from rasa_trackers.sql.log import SQLEventLog
+from rasa_trackers.sql.log import SQLEventLog, row
 
 #: What SQLite's messages mean, by a part of their text (sqlite.org/rescode.html; the
 #: codes themselves reach Python from 3.11 on only).
@@ -43,6 +43,9 @@ FAILURES: Dict[str, Failure] = {
         False, "The table 'events' is not Rasa's: use another file as 'db'."
     ),
 }
+
+#: Events that go into one statement; SQLite before 3.32 takes 999 parameters in it.
+_LARGEST_STATEMENT = 100
 
 
 class SQLiteEventLog(SQLEventLog):
@@ -77,6 +80,28 @@ class SQLiteEventLog(SQLEventLog):
     def _writing(self, sender_id: str) -> Iterator[Connection]:
         with self._immediate() as connection:
             yield connection
+
+    def append(
+        self, sender_id: str, entries: Sequence[Entry], after: int
+    ) -> Optional[int]:
+        if self._record_exp is not None or len(entries) > _LARGEST_STATEMENT:
+            return super().append(sender_id, entries, after)
+        # One statement is a transaction of its own, and one that writes holds the
+        # file's write lock from its beginning.
+        values = ",".join(["(?,?,?,?,?,?)"] * len(entries))
+        statement = (
+            "INSERT INTO events "  # noqa: S608
+            "(sender_id, type_name, timestamp, intent_name, action_name, data) "
+            f"SELECT * FROM (VALUES {values}) WHERE coalesce((SELECT id FROM events "
+            f"WHERE sender_id = ? ORDER BY id DESC LIMIT 1), {START}) = ?"
+        )
+        parameters: List[Any] = []
+        for entry in entries:
+            parameters += row(sender_id, entry).values()
+        parameters += [sender_id, after]
+        with self._engine.connect() as connection:
+            inserted = connection.exec_driver_sql(statement, tuple(parameters))
+            return inserted.lastrowid if inserted.rowcount else None
 
     @contextmanager
     def _immediate(self) -> Iterator[Connection]:

@@ -20,6 +20,7 @@ from rasa_trackers.sql.connection import (
 from rasa_trackers.sql.log import SQLEventLog
 from rasa_trackers.sql.postgresql import (
     PostgreSQLEventLog,
+    connect_options,
     postgresql_engine,
 )
 from rasa_trackers.sql.schema import tables
@@ -106,7 +107,7 @@ class SQLTrackerStore(EventLogTrackerStore):
             dialect=dialect,
             url=options.url_or_host(url, host),
             port=port,
-            db=db,
+            db=db or DEFAULT_DATABASE,
             username=username,
             password=password,
             query=query,
@@ -161,6 +162,7 @@ def _postgresql_log(
         name=described(url),
         record_exp=record_exp,
         login_engine=login_engine,
+        connect_args=connect_options(url, timeout=timeout),
     )
     # SQLAlchemy takes -1 for "any number".
     return log, _WORKERS if max_overflow == -1 else min(_WORKERS, connections)
@@ -176,7 +178,14 @@ def _sqlite_log(
 ) -> Tuple[EventLog, int]:
     _ignore_login_db(login_db)
     # One writer at a time, but readers do not wait for it.
-    workers = 1 if url.database in (None, "", ":memory:") else _WORKERS
+    workers = _WORKERS
+    if url.database in (None, "", ":memory:"):
+        workers = 1
+        logger.warning(
+            "Conversations are kept in memory, as %s says, and are lost when Rasa "
+            "stops.",
+            described(url),
+        )
     engine = sqlite_engine(url, timeout=timeout, workers=workers)
     log = SQLiteEventLog(engine, tables(), name=described(url), record_exp=record_exp)
     return log, workers

@@ -1,0 +1,140 @@
+"""The documents of a conversation.
+
+All of them have ``sender_id``, so that it can be the shard key.
+
+**The open bucket** holds the newest events. There is one a conversation, its ``_id``
+follows from the sender id, and every change of the conversation is one update or
+insert of it; so each takes effect as a whole, on any server, without transactions::
+
+    {_id: "open:ada", sender_id: "ada",
+     log: [{type_name, timestamp, intent_name, action_name, data}, ...],
+     first: 129, last: 200,   # positions of the first and the last event in log
+     base: 1,                 # position of the conversation's first event
+     bytes: 71000,            # about the size of log
+     previous: ObjectId(...), # the newest closed bucket, if there is one
+     rasa: {_id, sender_id, events: 57},  # Rasa's own document, if it began there
+     expires_at: ..., lease: ...,         # with record_exp, see below
+     unclean: true}           # what is older than base is still to be erased
+
+An open bucket with ``last < base`` is a conversation that was erased.
+
+**Closed buckets** hold older events and never change. Each names the one before it;
+one that is in no chain is left over from a writer that died, and counts for nothing::
+
+    {_id: ObjectId(...), sender_id: "ada", bucket: 1, log: [...], previous: ...,
+     expires_at: ...}
+
+``bucket`` is the position of its first event.
+
+**Rasa's own document** stays as it is. Its events have the positions 1, 2, 3 ...
+
+**Expiry.** ``expires_at`` of the open bucket decides. The other documents have one
+too, so that the server erases them by itself, but never before the open bucket: theirs
+is not before ``lease``, and an append that would outlive the lease renews it first.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+from rasa_trackers.event_log import Entry, Stored
+
+Document = Dict[str, Any]
+
+#: Events and bytes that the open bucket grows to. Measured with 150-byte events: an
+#: append costs 3.7 ms at 100 events in the document, 9.7 ms at 800.
+BUCKET_EVENTS = 240
+BUCKET_BYTES = 512 * 1024
+#: What stays in it then: what the first read of a session asks for, and some more.
+KEPT_EVENTS = 120
+KEPT_BYTES = BUCKET_BYTES // 2
+
+#: Beside its text, what an event takes in a document: names, types, lengths.
+_OVERHEAD = 128
+#: Characters of a name; it is there for queries, the event's text has it in full.
+_NAME_LENGTH = 255
+
+
+def open_id(sender_id: str) -> str:
+    """``_id`` of a conversation's open bucket."""
+    return f"open:{sender_id}"
+
+
+def logged(entry: Entry) -> Document:
+    """An event as it stands in ``log``; what it lacks is left out."""
+    fields = {
+        "type_name": _name(entry.type_name),
+        "timestamp": entry.timestamp if isinstance(entry.timestamp, float) else None,
+        "intent_name": _name(entry.intent_name),
+        "action_name": _name(entry.action_name),
+        "data": entry.data,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def size(events: Sequence[Document]) -> int:
+    """About how many bytes events take in a document."""
+    return sum(len(event["data"]) + _OVERHEAD for event in events)
+
+
+def _name(text: Optional[str]) -> Optional[str]:
+    # BSON is UTF-8, which has no lone surrogates.
+    return text and text[:_NAME_LENGTH].encode("utf-8", "replace").decode("utf-8")
+
+
+class Split(NamedTuple):
+    """Events, parted into documents."""
+
+    #: The events of each closed bucket, oldest first.
+    closed: List[List[Document]]
+    #: What follows them in the open bucket.
+    kept: List[Document]
+
+
+def split(events: Sequence[Document]) -> Split:
+    """Part events that are too many for one bucket; all may be, if they are few.
+
+    An event that is larger than a bucket gets one of its own.
+    """
+    if len(events) <= BUCKET_EVENTS and size(events) <= BUCKET_BYTES:
+        return Split([], list(events))
+    begin, room = len(events), KEPT_BYTES
+    while begin > 0 and len(events) - begin < KEPT_EVENTS:
+        room -= size(events[begin - 1 : begin])
+        if room < 0:
+            break
+        begin -= 1
+    closed: List[List[Document]] = []
+    room = 0
+    for event in events[:begin]:
+        room -= size([event])
+        if room < 0 or len(closed[-1]) == BUCKET_EVENTS:
+            closed.append([])
+            room = BUCKET_BYTES - size([event])
+        closed[-1].append(event)
+    return Split(closed, list(events[begin:]))
+
+
+def stored(log: Sequence[Document], first: int) -> List[Stored]:
+    """The events of a bucket whose first one has the position ``first``."""
+    return [Stored(first + index, event["data"]) for index, event in enumerate(log)]
+
+
+def stored_by_rasa(events: Sequence[Any], first: int) -> List[Stored]:
+    """Events of Rasa's own document, which holds them as documents."""
+    return [
+        Stored(first + index, json.dumps(event, default=_as_json))
+        for index, event in enumerate(events)
+    ]
+
+
+def _as_json(value: Any) -> Any:
+    """A value that BSON has and JSON has not, as a custom action may leave one."""
+    if isinstance(value, (dt.datetime, dt.date)):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    return str(value)

@@ -1,0 +1,840 @@
+"""Event logs in MongoDB. The documents are described in ``documents``."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+import time
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Generator,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
+
+import bson
+import pymongo
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError, NetworkTimeout, OperationFailure
+from pymongo.read_preferences import ReadPreference
+
+from rasa_trackers.event_log import START, Entry, EventLog, Failure, Page, Stored
+from rasa_trackers.mongo import failures
+from rasa_trackers.mongo.documents import (
+    BUCKET_BYTES,
+    BUCKET_EVENTS,
+    KEPT_EVENTS,
+    Document,
+    logged,
+    open_id,
+    size,
+    split,
+    stored,
+    stored_by_rasa,
+)
+
+logger = logging.getLogger(__name__)
+
+#: Days that closed buckets may outlive an expired conversation; renewing them more
+#: rarely is what they are for.
+_LONGEST_MARGIN = dt.timedelta(days=1)
+#: The lease of a conversation without older documents.
+_FOREVER = dt.datetime(9999, 12, 31)  # noqa: DTZ001 - UTC, as pymongo gives dates
+#: Seconds after which the server's clock is read anew.
+_CLOCK_AGE = 60.0
+#: Conversations that one call of ``purge_expired`` erases, and one start clears up.
+_PURGE_BATCH = 100
+#: Seconds to wait for new indexes, which takes no time in a collection that is new.
+_INDEX_PATIENCE = 2.0
+#: From so many events on, the open bucket is read as a whole: that of a long
+#: conversation then costs no more round trips than that of a short one.
+_WHOLE_BUCKET = 50
+#: How often a read begins again because the conversation was replaced under it.
+_READ_ATTEMPTS = 5
+
+
+class _Index(NamedTuple):
+    name: str
+    keys: List[Tuple[str, int]]
+    options: Document
+    #: What is worse without it.
+    use: str
+
+
+# Rasa's own index on ``sender_id`` stands in for it where it exists, at the price of
+# looking at all documents of the conversation.
+_SENDER_ID = _Index(
+    "sender_id_1_bucket_1",
+    [("sender_id", 1), ("bucket", 1)],
+    {},
+    "conversations of more than one bucket are searched for in the whole collection",
+)
+_EXPIRY = _Index(
+    "expires_at_1",
+    [("expires_at", 1)],
+    {"expireAfterSeconds": 0},
+    "expired conversations are erased by Rasa and not by the server",
+)
+_UNCLEAN = _Index(
+    "unclean_1",
+    [("unclean", 1)],
+    {"sparse": True},
+    "what a process that died while erasing has left is found when the conversation "
+    "is erased again, and not at the next start",
+)
+
+
+class _Build(threading.Thread):
+    """Creates indexes, for as long as it takes."""
+
+    error: Optional[Exception] = None
+
+    def __init__(
+        self, create: Callable[[List[_Index]], None], indexes: List[_Index]
+    ) -> None:
+        super().__init__(name="rasa_trackers-indexes", daemon=True)
+        self._create = create
+        self._indexes = indexes
+
+    def run(self) -> None:
+        try:
+            self._create(self._indexes)
+        except Exception as error:  # noqa: BLE001 - for open() to raise
+            self.error = error
+
+
+class MongoEventLog(EventLog):
+    """Event logs in a collection, which may be that of Rasa's own store.
+
+    A log's state is its open bucket. Writers read it, prepare closed buckets that
+    nobody sees yet, and then change it by one update that names the state they have
+    seen, by ``first`` and ``last``.
+    """
+
+    def __init__(
+        self,
+        client: pymongo.MongoClient[Document],
+        collection: Collection[Document],
+        *,
+        name: str,
+        record_exp: Optional[float] = None,
+    ) -> None:
+        """Keep logs in a collection, which need not be there yet.
+
+        Args:
+            client: The client; closed together with this log.
+            collection: The collection, with the write concern to use.
+            name: How messages name the collection.
+            record_exp: Seconds after its last append that a conversation expires.
+        """
+        self.name = name
+        self._client = client
+        # A secondary may lag behind what this process itself has written.
+        self._documents = collection.with_options(
+            read_preference=ReadPreference.PRIMARY
+        )
+        self._life = None
+        if record_exp is not None:
+            # What a date can hold; a conversation that lives 1000 years is no worse.
+            self._life = dt.timedelta(seconds=min(record_exp, 1000 * 365 * 86400))
+        self._clock: Optional[Tuple[dt.datetime, float]] = None
+
+    # Setting up
+
+    def open(self) -> None:
+        # Not a ping, which a server answers to everybody.
+        self._documents.find_one({"_id": open_id(""), "sender_id": ""}, {"_id": 1})
+        there = self._indexes()
+        missing = [index for index in self._wanted() if index.name not in there]
+        if missing:
+            # A server that has much to index takes longer than any answer may, and
+            # goes on when nobody waits.
+            build = _Build(self._create_indexes, missing)
+            build.start()
+            build.join(_INDEX_PATIENCE)
+            if build.is_alive():
+                logger.warning(
+                    "%s: the server is creating the indexes %s. Until it has, reads "
+                    "are slower.",
+                    self.name,
+                    ", ".join(index.name for index in missing),
+                )
+            elif build.error is not None:
+                raise build.error
+            there = self._indexes()
+        if _UNCLEAN.name in there:
+            self._clear_up()
+
+    def _wanted(self) -> List[_Index]:
+        return [_SENDER_ID, *([_EXPIRY] if self._life is not None else []), _UNCLEAN]
+
+    def _indexes(self) -> Dict[str, Any]:
+        try:
+            return dict(self._documents.index_information())
+        except OperationFailure as error:
+            if self._is_transient(error):
+                raise
+            return {}
+
+    def _create_indexes(self, missing: List[_Index]) -> None:
+        for index in missing:
+            try:
+                self._documents.create_index(
+                    index.keys, name=index.name, **index.options
+                )
+            except NetworkTimeout:
+                return  # the server goes on; should it have died, the next call says so
+            except OperationFailure as error:
+                if self._is_transient(error):
+                    raise
+                logger.warning(
+                    "%s: the index %s on %s could not be created: %s. All works, but "
+                    "%s. Let an administrator create it%s.",
+                    self.name,
+                    index.name,
+                    ", ".join(field for field, _ in index.keys),
+                    " ".join(str(error).split()),
+                    index.use,
+                    f", with the options {index.options}" if index.options else "",
+                )
+
+    @staticmethod
+    def _is_transient(error: Exception) -> bool:
+        failure = failures.classify(error)
+        return failure is not None and failure.transient
+
+    def _clear_up(self) -> None:
+        """Finish what processes that died while erasing have begun."""
+        unclean = self._documents.find(
+            {"unclean": True}, {"sender_id": 1, "base": 1}, limit=_PURGE_BATCH
+        )
+        for bucket in list(unclean):
+            try:
+                self._erase_before(bucket["sender_id"], bucket["base"])
+            except OperationFailure as error:
+                logger.warning(
+                    "%s: what is left of an erased conversation cannot be removed: %s",
+                    self.name,
+                    error,
+                )
+                return
+
+    # Writing
+
+    def append(
+        self, sender_id: str, entries: Sequence[Entry], after: int
+    ) -> Optional[int]:
+        events = [logged(entry) for entry in entries]
+        if after != START and _fits(events) and self._push(sender_id, events, after):
+            return after + len(events)
+        while True:
+            bucket = self._open_bucket(sender_id, take_over=True)
+            if self._end(bucket) != after:
+                return None
+            if bucket is None:
+                position = self._begin(sender_id, events, after)
+            elif not self._is_live(bucket):
+                position = self._rewrite(sender_id, bucket, events)
+            else:
+                position = self._push_more(sender_id, bucket, events)
+            if position is not None:
+                return position
+            # Another writer was faster; see what it has done.
+
+    def replace(
+        self, sender_id: str, entries: Sequence[Entry], after: int
+    ) -> Optional[int]:
+        events = [logged(entry) for entry in entries]
+        while True:
+            bucket = self._open_bucket(sender_id, take_over=True)
+            if self._end(bucket) != after:
+                return None
+            if bucket is not None:
+                position = self._rewrite(sender_id, bucket, events)
+            elif events:
+                position = self._begin(sender_id, events, after)
+            else:
+                return START
+            if position is not None:
+                return position if events else START
+
+    def delete(self, sender_id: str) -> bool:
+        while True:
+            bucket = self._open_bucket(sender_id, take_over=True)
+            if bucket is None:
+                return False
+            existed = self._is_live(bucket)
+            if self._rewrite(sender_id, bucket, []) is not None:
+                return existed
+
+    def _push(self, sender_id: str, events: List[Document], after: int) -> bool:
+        """Append to the open bucket as it is: one round trip, and the usual case."""
+        expiry, condition = self._renewal()
+        added = size(events)
+        result = self._documents.update_one(
+            {
+                "_id": open_id(sender_id),
+                "sender_id": sender_id,
+                "last": after,
+                "first": {"$gt": after + len(events) - BUCKET_EVENTS},
+                "bytes": {"$lte": BUCKET_BYTES - added},
+                **condition,
+            },
+            {
+                "$push": {"log": {"$each": events}},
+                "$set": {"last": after + len(events), **expiry},
+                "$inc": {"bytes": added},
+            },
+        )
+        return bool(result.matched_count)
+
+    def _renewal(self) -> Tuple[Document, Document]:
+        """What to set for expiry, and under which condition that is all to do."""
+        if self._life is None:
+            return {}, {"expires_at": None}
+        now = self._now()
+        expires_at = now + self._life
+        return (
+            {"expires_at": expires_at},
+            {"expires_at": {"$gt": now}, "lease": {"$gte": expires_at}},
+        )
+
+    def _begin(
+        self, sender_id: str, events: List[Document], after: int
+    ) -> Optional[int]:
+        """Begin a log where there is none; ``None`` if there is one meanwhile."""
+        base = _new_base(after)
+        closed, state = self._prepared(sender_id, events, base)
+        try:
+            self._documents.insert_one(
+                {"_id": open_id(sender_id), "sender_id": sender_id, **state}
+            )
+        except DuplicateKeyError:
+            self._discard(sender_id, closed)
+            return None
+        return base + len(events) - 1
+
+    def _rewrite(
+        self, sender_id: str, bucket: Document, events: List[Document]
+    ) -> Optional[int]:
+        """Put ``events`` in the place of all there is; ``None`` if that has changed.
+
+        The conversation is replaced, for all readers, when the open bucket is. What
+        it consisted of before is erased then; should this process die, by the next
+        start or the next erasure.
+        """
+        base = _new_base(bucket["last"])
+        closed, state = self._prepared(sender_id, events, base)
+        gone = {"previous", "rasa", "expires_at", "lease"} - set(state)
+        if not self._change(
+            bucket,
+            {
+                "$set": {**state, "unclean": True},
+                "$unset": dict.fromkeys(gone, ""),
+            },
+        ):
+            self._discard(sender_id, closed)
+            return None
+        self._erase_before(sender_id, base)
+        return base + len(events) - 1
+
+    def _prepared(
+        self, sender_id: str, events: List[Document], base: int
+    ) -> Tuple[List[Any], Document]:
+        """Insert what does not fit in the open bucket, and return that one's state."""
+        parts = split(events)
+        expiry: Document = {}
+        if self._life is not None and events:
+            expires_at = self._now() + self._life
+            lease = expires_at + self._margin() if parts.closed else _FOREVER
+            expiry = {"expires_at": expires_at, "lease": lease}
+        closed = self._insert_closed(
+            sender_id, parts.closed, base, None, expiry.get("lease")
+        )
+        state = {
+            "log": parts.kept,
+            "first": base + len(events) - len(parts.kept),
+            "last": base + len(events) - 1,
+            "base": base,
+            "bytes": size(parts.kept),
+            **({"previous": closed[-1]} if closed else {}),
+            **expiry,
+        }
+        return closed, state
+
+    def _push_more(
+        self, sender_id: str, bucket: Document, events: List[Document]
+    ) -> Optional[int]:
+        """Append where buckets must be closed or expiry dates be renewed first.
+
+        ``None`` if the conversation has changed meanwhile.
+        """
+        state: Document = {}
+        remove: List[str] = []
+        has_older = "previous" in bucket or "rasa" in bucket
+        lease = bucket.get("lease")
+        if self._life is not None:
+            state["expires_at"] = self._now() + self._life
+            if lease is None or lease < state["expires_at"]:
+                lease = state["lease"] = _FOREVER
+                if has_older:
+                    lease = state["lease"] = state["expires_at"] + self._margin()
+                    # Never back: another writer may be at it as well.
+                    self._renew_older(bucket, {"$max": {"expires_at": lease}})
+        elif lease is not None or "expires_at" in bucket:
+            # Written under a record_exp that is not set any more.
+            lease = None
+            remove = ["expires_at", "lease"]
+            self._renew_older(bucket, {"$unset": {"expires_at": ""}})
+
+        log = self._documents.find_one(self._as_seen(bucket), {"log": 1})
+        if log is None:
+            return None
+        parts = split(log["log"] + events)
+        if parts.closed and lease == _FOREVER:
+            lease = state["lease"] = state["expires_at"] + self._margin()
+        closed = self._insert_closed(
+            sender_id, parts.closed, bucket["first"], bucket.get("previous"), lease
+        )
+        if closed:
+            state["previous"] = closed[-1]
+        last: int = bucket["last"] + len(events)
+        state.update(
+            first=last - len(parts.kept) + 1, last=last, bytes=size(parts.kept)
+        )
+        new = parts.kept[-len(events) :]
+        change: Document = {
+            "$push": {"log": {"$each": new, "$slice": -len(parts.kept)}},
+            "$set": state,
+        }
+        if remove:
+            change["$unset"] = dict.fromkeys(remove, "")
+        if not self._change(bucket, change):
+            self._discard(sender_id, closed)
+            return None
+        return last
+
+    def _insert_closed(
+        self,
+        sender_id: str,
+        buckets: List[List[Document]],
+        position: int,
+        previous: Optional[Any],
+        expires_at: Optional[dt.datetime],
+    ) -> List[Any]:
+        """Insert closed buckets that follow ``previous``, and return their ids."""
+        documents: List[Document] = []
+        for events in buckets:
+            document = {
+                "_id": bson.ObjectId(),
+                "sender_id": sender_id,
+                "bucket": position,
+                "log": events,
+            }
+            if previous is not None:
+                document["previous"] = previous
+            if expires_at is not None:
+                document["expires_at"] = expires_at
+            documents.append(document)
+            previous = document["_id"]
+            position += len(events)
+        ids = [document["_id"] for document in documents]
+        if documents:
+            try:
+                self._documents.insert_many(documents)
+            except Exception as error:
+                if not self._is_transient(error):
+                    self._discard(sender_id, ids)
+                raise
+        return ids
+
+    def _discard(self, sender_id: str, closed: List[Any]) -> None:
+        """Remove closed buckets that did not become part of the conversation."""
+        if closed:
+            self._documents.delete_many(
+                {"sender_id": sender_id, "_id": {"$in": closed}}
+            )
+
+    @staticmethod
+    def _as_seen(bucket: Document) -> Document:
+        return {key: bucket[key] for key in ("_id", "sender_id", "first", "last")}
+
+    def _change(self, bucket: Document, change: Document) -> bool:
+        """Change an open bucket if it still is as it was seen."""
+        result = self._documents.update_one(self._as_seen(bucket), change)
+        return bool(result.matched_count)
+
+    def _renew_older(self, bucket: Document, change: Document) -> None:
+        """Change the expiry of all that is older than the open bucket."""
+        sender_id = bucket["sender_id"]
+        self._documents.update_many(
+            {
+                "sender_id": {"$in": _names(sender_id)},
+                "_id": {"$ne": bucket["_id"]},
+            },
+            change,
+        )
+
+    # The open bucket
+
+    def _open_bucket(
+        self, sender_id: str, take_over: bool = False
+    ) -> Optional[Document]:
+        """The open bucket without its events.
+
+        Args:
+            sender_id: The conversation.
+            take_over: Whether to make one for a conversation that only Rasa's own
+                store has written to; it holds no events of its own yet.
+        """
+        which = {"_id": open_id(sender_id), "sender_id": sender_id}
+        bucket = self._documents.find_one(which, {"log": 0})
+        if bucket is not None or not take_over:
+            return bucket
+        rasa, _ = self._rasa_events(self._only_rasas(sender_id), 1, None)
+        if rasa is None:
+            return None
+        count = rasa["events"]
+        bucket = {
+            **which,
+            "log": [],
+            "first": count + 1,
+            "last": count,
+            "base": 1,
+            "bytes": 0,
+            "rasa": rasa,
+        }
+        try:
+            self._documents.insert_one(bucket)
+        except DuplicateKeyError:
+            # Another worker was faster; a bucket is only removed when it is empty.
+            return self._open_bucket(sender_id, take_over=True)
+        return bucket
+
+    def _is_live(self, bucket: Document) -> bool:
+        """Whether the conversation has events, and has not expired."""
+        return bool(bucket["last"] >= bucket["base"]) and not self._has_expired(bucket)
+
+    def _end(self, bucket: Optional[Document]) -> int:
+        """The position of the log's last event."""
+        if bucket is None or not self._is_live(bucket):
+            return START
+        return int(bucket["last"])
+
+    def _has_expired(self, bucket: Document) -> bool:
+        if self._life is None or "expires_at" not in bucket:
+            return False
+        return bool(bucket["expires_at"] <= self._now())
+
+    def _erase_before(self, sender_id: str, base: int) -> None:
+        """Erase what a conversation consisted of before it was replaced."""
+        which = {"_id": open_id(sender_id), "sender_id": sender_id, "base": base}
+        self._documents.delete_many(
+            {
+                "sender_id": {"$in": _names(sender_id)},
+                "_id": {"$ne": which["_id"]},
+                # Matches Rasa's own document too, which has no such field.
+                "bucket": {"$not": {"$gte": base}},
+            }
+        )
+        # Last, because it hides all that was erased now.
+        if not self._documents.delete_one({**which, "last": base - 1}).deleted_count:
+            self._documents.update_one(which, {"$unset": {"unclean": ""}})
+
+    # Reading
+
+    def read_back(
+        self, sender_id: str, limit: Optional[int] = None, before: Optional[int] = None
+    ) -> Page:
+        which = {"_id": open_id(sender_id), "sender_id": sender_id}
+        wanted: Optional[Document] = None
+        if before is not None:
+            wanted = {"log": 0}  # usually it was read before
+        elif limit is not None and limit < _WHOLE_BUCKET:
+            wanted = {"log": {"$slice": -limit}}
+        for attempt in range(1, _READ_ATTEMPTS + 1):
+            bucket = self._documents.find_one(which, wanted)
+            if bucket is not None and wanted == {"log": 0}:
+                if before is not None and before > bucket["first"]:
+                    wanted = None
+                    bucket = self._documents.find_one(which)
+                else:
+                    bucket["log"] = []
+            if bucket is None:
+                return self._read_rasa(sender_id, limit, before)
+            if not self._is_live(bucket):
+                break
+            page, is_whole = self._read_bucket(bucket, limit, before)
+            if is_whole:
+                return page
+            # The conversation was replaced between two round trips.
+            if attempt == _READ_ATTEMPTS:
+                logger.error(
+                    "%s: a part of conversation %r is missing, and all before it with "
+                    "it. Restore the collection from a backup.",
+                    self.name,
+                    sender_id,
+                )
+                return Page(page.events, complete=True)
+        return Page([], complete=True)
+
+    def _read_bucket(
+        self, bucket: Document, limit: Optional[int], before: Optional[int]
+    ) -> Tuple[Page, bool]:
+        """Read from the open bucket on; and whether all was there."""
+        end = bucket["last"] + 1 if before is None else before
+        runs: List[List[Stored]] = []
+        missing = limit
+        is_whole = True
+        for run in self._runs(bucket, end, limit):
+            if run is None:
+                is_whole = False
+                break
+            runs.append([event for event in run if event.position < end])
+            if missing is not None:
+                missing -= len(runs[-1])
+                if missing <= 0:
+                    break
+        events = [event for run in reversed(runs) for event in run]
+        complete = not events or events[0].position == bucket["base"]
+        return Page(events, complete), is_whole
+
+    def _runs(
+        self, bucket: Document, end: int, limit: Optional[int]
+    ) -> Iterator[Optional[List[Stored]]]:
+        """The buckets of a conversation that hold events before ``end``.
+
+        Newest first; ``None`` is one that is missing.
+        """
+        sender_id, log, first = bucket["sender_id"], bucket["log"], bucket["first"]
+        if log:
+            yield stored(log, bucket["last"] - len(log) + 1)
+        previous = bucket.get("previous")
+        if previous is not None:
+            for closed in self._closed_buckets(sender_id, first, end, limit):
+                # Else one that a writer which died has left.
+                if closed["_id"] == previous:
+                    previous = closed.get("previous")
+                    if "log" in closed:
+                        yield stored(closed["log"], closed["bucket"])
+                    if previous is None:
+                        break
+            else:
+                yield None
+        if "rasa" in bucket:
+            rasa = bucket["rasa"]
+            upto = min(end - 1, rasa["events"])
+            found, events = self._rasa_events(
+                {"_id": rasa["_id"], "sender_id": rasa["sender_id"]}, limit, upto
+            )
+            yield events if found else None
+
+    def _closed_buckets(
+        self, sender_id: str, first: int, end: int, limit: Optional[int]
+    ) -> Generator[Document, None, None]:
+        """Closed buckets from position ``first`` back.
+
+        Those from ``end`` on come without their events: only what chains them is
+        needed, to know which of the others are the conversation's.
+        """
+        which = {"sender_id": sender_id}
+        newest_first = [("bucket", -1), ("_id", -1)]
+        if end < first:
+            yield from self._documents.find(
+                {**which, "bucket": {"$gte": end, "$lt": first}},
+                {"bucket": 1, "previous": 1},
+                sort=newest_first,
+            )
+        # With one more than what is asked for usually stands in. Some servers find
+        # all that there is before they send the first ones, so they are told how many.
+        count = 0 if limit is None else limit // KEPT_EVENTS + 2
+        skip = 0
+        while True:
+            older = list(
+                self._documents.find(
+                    {**which, "bucket": {"$lt": min(first, end)}},
+                    {"bucket": 1, "previous": 1, "log": 1},
+                    sort=newest_first,
+                    skip=skip,
+                    limit=count,
+                )
+            )
+            yield from older
+            if not count or len(older) < count:
+                return
+            skip += count
+
+    # Rasa's own document
+
+    def _read_rasa(
+        self, sender_id: str, limit: Optional[int], before: Optional[int]
+    ) -> Page:
+        """Read a conversation that only Rasa's own store has written to."""
+        upto = None if before is None else before - 1
+        _, events = self._rasa_events(self._only_rasas(sender_id), limit, upto)
+        return Page(events, not events or events[0].position == 1)
+
+    @staticmethod
+    def _only_rasas(sender_id: str) -> Document:
+        """Finds Rasa's own document of a conversation without an open bucket."""
+        return {
+            "sender_id": {"$in": _names(sender_id)},
+            "bucket": None,
+            "last": None,
+            # Else it was taken over, and the conversation has expired since.
+            "expires_at": None,
+            "events.0": {"$exists": True},
+        }
+
+    def _rasa_events(
+        self, which: Document, limit: Optional[int], upto: Optional[int]
+    ) -> Tuple[Optional[Document], List[Stored]]:
+        """Read from a document of Rasa's own store.
+
+        Args:
+            which: The filter that finds it.
+            limit: How many events to read; ``None`` for all.
+            upto: The position of the last event to read; ``None`` for the newest.
+
+        Returns:
+            ``_id`` and sender id of the document and the number of its events;
+            ``None`` when there is none. And the events.
+        """
+        all_of_them = {"$ifNull": ["$events", []]}
+        some: Any = all_of_them
+        if upto is not None:
+            begin = max(0, upto - limit) if limit is not None else 0
+            some = {"$slice": [all_of_them, begin, max(upto - begin, 1)]}
+        elif limit is not None:
+            some = {"$slice": [all_of_them, -limit]}
+        fields = {
+            "sender_id": 1,
+            "count": {"$size": all_of_them},
+            "events": some,
+        }
+        found = list(
+            self._documents.aggregate([{"$match": which}, {"$project": fields}])
+        )
+        if not found:
+            return None, []
+        # Two workers of Rasa's may have made two documents at once. Its own store
+        # uses the first one it finds, and one with a number only if there is no other.
+        named = [
+            document for document in found if isinstance(document["sender_id"], str)
+        ]
+        document = (named or found)[0]
+        count = document["count"]
+        rasa = {
+            "_id": document["_id"],
+            "sender_id": document["sender_id"],
+            "events": count,
+        }
+        if upto is None:
+            begin = count - len(document["events"])
+        events = stored_by_rasa(document["events"], begin + 1)
+        return rasa, [
+            event for event in events if upto is None or event.position <= upto
+        ]
+
+    def sender_ids(self) -> List[str]:
+        begun: Dict[str, bool] = {}
+        of_rasa: List[str] = []
+        for document in self._documents.find(
+            {
+                "sender_id": {"$exists": True},
+                "bucket": None,
+                "$or": [
+                    {"last": {"$exists": True}},
+                    {"events.0": {"$exists": True}, "expires_at": None},
+                ],
+            },
+            {"_id": 0, "sender_id": 1, "last": 1, "base": 1, "expires_at": 1},
+        ):
+            if "last" in document:
+                begun[document["sender_id"]] = self._is_live(document)
+            else:
+                of_rasa.append(str(document["sender_id"]))
+        # What an open bucket says counts, also of a conversation that Rasa began.
+        return [
+            *(sender_id for sender_id, is_live in begun.items() if is_live),
+            *(
+                sender_id
+                for sender_id in dict.fromkeys(of_rasa)
+                if sender_id not in begun
+            ),
+        ]
+
+    # Expiry
+
+    def purge_expired(self) -> int:
+        if self._life is None:
+            return 0
+        overdue = {"expires_at": {"$lte": self._now()}}
+        expired = list(
+            self._documents.find(
+                {**overdue, "last": {"$exists": True}}, {"log": 0}, limit=_PURGE_BATCH
+            )
+        )
+        for bucket in expired:
+            self._rewrite(bucket["sender_id"], bucket, [])
+        # What was left by others; those of a living conversation are never overdue.
+        self._documents.delete_many({**overdue, "last": None})
+        return len(expired)
+
+    def _margin(self) -> dt.timedelta:
+        return min(self._life or _LONGEST_MARGIN, _LONGEST_MARGIN)
+
+    def _now(self) -> dt.datetime:
+        """The time by the server's clock, in UTC without saying so, as BSON dates are.
+
+        Read once a minute and counted on from there, which needs no round trip.
+        """
+        clock = self._clock
+        if clock is None or time.monotonic() - clock[1] > _CLOCK_AGE:
+            asked_at = time.monotonic()
+            try:
+                hello: Document = self._client.admin.command("hello")
+            except OperationFailure:  # MongoDB 4.4 and before
+                hello = self._client.admin.command("isMaster")
+            clock = self._clock = (hello["localTime"], asked_at)
+        return clock[0] + dt.timedelta(seconds=time.monotonic() - clock[1])
+
+    # Errors and end
+
+    def classify(self, error: Exception) -> Optional[Failure]:
+        return failures.classify(error)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _new_base(last: int) -> int:
+    """Where the positions of a new beginning begin.
+
+    At the time, in microseconds: so those of a conversation that was erased are not
+    used again, and neither are those that a writer had in hand when it died.
+    """
+    return max(last, time.time_ns() // 1000) + 1
+
+
+def _fits(events: List[Document]) -> bool:
+    return len(events) <= BUCKET_EVENTS and size(events) <= BUCKET_BYTES
+
+
+def _names(sender_id: str) -> List[Any]:
+    """What ``sender_id`` may be in documents of Rasa's own store.
+
+    Old versions of it stored a number as such.
+    """
+    if sender_id.isascii() and sender_id.isdigit() and str(int(sender_id)) == sender_id:
+        number = int(sender_id)
+        if number < 2**63:
+            return [sender_id, number]
+    return [sender_id]
