@@ -175,33 +175,29 @@ def mongo(network: Network, service: Service, folder: Path) -> Iterator[None]:
     server = [
         *(str(python), "-m", "secantus", "--config", str(folder / "settings.toml")),
         *("--storage-path", str(folder / "data"), "--standalone", "--sync-on-commit"),
-        *("--host", "127.0.0.1", "--port", "27017"),
+        *("--host", "127.0.0.1", "--port"),
     ]
 
-    def call(code: str) -> Callable[[], bool]:
+    def call(port: int, code: str) -> Callable[[], bool]:
         # With the driver of the image.
-        client = "import pymongo; client = pymongo.MongoClient('mongo'{}); {}"
+        client = f"import pymongo; admin = pymongo.MongoClient('mongo', {port}).admin"
 
         def done() -> bool:
-            network.engine.podman("exec", network.container, "python", "-c", code)
+            network.engine.podman(
+                *("exec", network.container, "python", "-c", f"{client}; {code}")
+            )
             return True
 
-        code = client.format("", code)
         return done
 
-    # Only a server that asks for no password lets a first user be made.
-    with _running(network, server, folder, {}):
-        wait_until(
-            call(
-                f"client.admin.command('createUser', {user!r}, pwd={password!r},"
-                " roles=['root'])"
-            ),
-            "MongoDB",
-            60,
-            (RuntimeError,),
-        )
-    with _running(network, [*server, "--auth"], folder, {}):
-        wait_until(call("client.admin.command('ping')"), "MongoDB", 60, (RuntimeError,))
+    # Only a server that asks for no password lets a first user be made. It has another port,
+    # since the image's entry point keeps that server to itself.
+    create = f"admin.command('createUser', {user!r}, pwd={password!r}, roles=['root'])"
+    with _running(network, [*server, "27018"], folder, {}):
+        wait_until(call(27018, create), "MongoDB", 60, (RuntimeError,))
+    with _running(network, [*server, "27017", "--auth"], folder, {}):
+        ping = call(27017, "admin.command('ping')")
+        wait_until(ping, "MongoDB", 60, (RuntimeError,))
         yield
 
 
