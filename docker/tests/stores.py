@@ -190,8 +190,8 @@ def mongo(network: Network, service: Service, folder: Path) -> Iterator[None]:
 
         return done
 
-    # Only a server that asks for no password lets a first user be made. It has another port,
-    # since the image's entry point keeps that server to itself.
+    # Only a server that asks for no password lets a first user be made. On port 27018,
+    # since the entry point of the image shows that server to nobody.
     create = f"admin.command('createUser', {user!r}, pwd={password!r}, roles=['root'])"
     with _running(network, [*server, "27018"], folder, {}):
         wait_until(call(27018, create), "MongoDB", 60, (RuntimeError,))
