@@ -20,6 +20,7 @@ from typing import (
     Callable,
     Dict,
     Iterable,
+    Iterator,
     List,
     Optional,
     Sequence,
@@ -31,7 +32,7 @@ from typing import (
 from rasa_trackers import rasa_versions
 from rasa_trackers.calls import Calls, Deadline
 from rasa_trackers.codec import EventDecoder, UndecodableEvent, encode
-from rasa_trackers.event_log import START, Entry, EventLog, Stored
+from rasa_trackers.event_log import START, Entry, EventLog, Page, Stored
 from rasa_trackers.rasa_versions import (
     ConnectionException,
     DialogueStateTracker,
@@ -273,6 +274,15 @@ class EventLogTrackerStore(TrackerStore):
     def _read_session(self, deadline: Deadline, sender_id: str) -> List[Stored]:
         """The events of the last session; all, if none was ever begun."""
         session: List[Stored] = []
+        for page in self._pages(deadline, sender_id):
+            start = self._session_start(page.events)
+            session = page.events[start or 0 :] + session
+            if start is not None:
+                break
+        return session
+
+    def _pages(self, deadline: Deadline, sender_id: str) -> Iterator[Page]:
+        """A log page by page, the newest first; the last one is complete."""
         limit = _FIRST_PAGE
         before: Optional[int] = None
         while True:
@@ -280,10 +290,9 @@ class EventLogTrackerStore(TrackerStore):
                 deadline,
                 functools.partial(self._log.read_back, sender_id, limit, before),
             )
-            start = self._session_start(page.events)
-            session = page.events[start or 0 :] + session
-            if start is not None or page.complete:
-                return session
+            yield page
+            if page.complete or not page.events:
+                return
             before = page.events[0].position
             limit *= 4
 
@@ -491,18 +500,11 @@ class EventLogTrackerStore(TrackerStore):
     ) -> List[Stored]:
         """The events that were appended after a position."""
         newer: List[Stored] = []
-        limit = _FIRST_PAGE
-        before: Optional[int] = None
-        while True:
-            page = self._calls.patiently(
-                deadline,
-                functools.partial(self._log.read_back, sender_id, limit, before),
-            )
+        for page in self._pages(deadline, sender_id):
             newer = [event for event in page.events if event.position > after] + newer
-            if page.complete or page.events[0].position <= after:
-                return newer
-            before = page.events[0].position
-            limit *= 4
+            if page.events and page.events[0].position <= after:
+                break
+        return newer
 
     def _last_position(self, deadline: Deadline, sender_id: str) -> int:
         page = self._calls.patiently(
@@ -525,22 +527,20 @@ class EventLogTrackerStore(TrackerStore):
         texts = [entry.data for entry in entries]
         stored: List[str] = []
         last: Optional[int] = None
-        limit = _FIRST_PAGE
-        before: Optional[int] = None
-        while True:
-            page = self._calls.patiently(
-                deadline,
-                functools.partial(self._log.read_back, sender_id, limit, before),
-            )
+        complete = False
+        for page in self._pages(deadline, sender_id):
             if last is None:
                 last = page.events[-1].position if page.events else START
             stored = self._normalised(deadline, page.events) + stored
-            if page.complete or texts[0] in stored:
+            complete = page.complete
+            if texts[0] in stored:
                 break
-            before = page.events[0].position
-            limit *= 4
-        places = new_events(stored, texts, complete=page.complete)
-        return [events[n] for n in places], [entries[n] for n in places], last
+        places = new_events(stored, texts, complete=complete)
+        return (
+            [events[place] for place in places],
+            [entries[place] for place in places],
+            START if last is None else last,
+        )
 
     def _encode(self, deadline: Deadline, events: List[Event]) -> List[Entry]:
         entries: List[Entry] = []

@@ -59,7 +59,7 @@ async def test_long_sessions_do_not_hold_the_event_loop(make_store, domain):
             tracker(
                 f"user-{len(stalls)}-{number}", conversation(1, EVENTS // 8), domain
             )
-            for number in range(2)
+            for number in range(4)
         ]
         async with Pulse() as pulse:
             await asyncio.gather(*(store.save(each) for each in trackers))

@@ -87,13 +87,16 @@ def test_url_that_is_no_text(endpoint, value):
         ("SqlTrackerStore", "SQLTrackerStore"),
         ("MemoryTrackerStore", "InMemoryTrackerStore"),
         ("SQLStore", "SQLTrackerStore"),
+        ("SQL", "SQLTrackerStore"),
+        ("SQLTracker", "SQLTrackerStore"),
+        ("SQLTrackerStores", "SQLTrackerStore"),
+        ("sql.SqlTrackerStore", "SQLTrackerStore"),
     ],
 )
 def test_misspelt_store_stops_rasa(load, misspelt, meant):
     """Rasa's loader would take a missing name for a reason to keep all in memory."""
-    refused(
-        load, {"type": f"rasa_trackers.{misspelt}"}, misspelt, f"rasa_trackers.{meant}"
-    )
+    name = misspelt.rpartition(".")[2]
+    refused(load, {"type": f"rasa_trackers.{misspelt}"}, name, f"rasa_trackers.{meant}")
 
 
 def test_other_missing_names_are_attribute_errors():
@@ -223,6 +226,10 @@ SECRET = "S3cret/pass:word@%&"
         {"url": "postgresql://user:S3cret%2Fpass%3Aword%40%25%26@127.0.0.1:1/rasa"},
         {"password": SECRET, "query": {"driver": "x"}},
         {"password": SECRET, "passwort": SECRET},
+        {"url": f"user:{SECRET}@127.0.0.1:{{port}}"},
+        {"url": f"user:{SECRET}@127.0.0.1:port"},
+        {"url": f"user:{SECRET}@"},
+        {"url": f"user:{SECRET}@127.0.0.1", "dialect": "sqlite"},
         # The server's own words name the user.
         {"password": SECRET, "username": SECRET},
     ],
@@ -330,3 +337,23 @@ def test_options_of_any_type_give_a_store_or_an_error(store, options):
     assert type(made).__name__ == store
     assert type(made).__module__.startswith("rasa_trackers.")
     made.close()
+
+
+@pytest.mark.parametrize("db", ["", None])
+async def test_empty_db_is_the_default_and_not_memory(load, tmp_path, monkeypatch, db):
+    """As an environment variable is that is not set."""
+    monkeypatch.chdir(tmp_path)
+    load({"type": SQL, "db": db})
+    assert (tmp_path / "rasa.db").exists()
+
+
+def test_database_in_memory_is_warned_of(load, caplog):
+    load({"type": SQL, "db": ":memory:"})
+    assert "lost when Rasa stops" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["true", "TRUE", "false", ""])
+async def test_flag_as_text_has_its_meaning(load, endpoint, text):
+    option = "retrieve_events_from_previous_conversation_sessions"
+    store = load({**endpoint, option: text})
+    assert store._all_sessions is (text.lower() == "true")

@@ -7,10 +7,12 @@ import json
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from rasa.shared.core.events import SlotSet
 from rasa.shared.exceptions import RasaException
 
 from backends import BACKENDS
@@ -179,6 +181,81 @@ async def test_index_is_built_while_others_write(
 
 
 @on_postgresql
+async def test_smallest_pool_is_enough_to_create_the_index(
+    make_store, rasas_store, monkeypatch, eventually
+):
+    await rasas_store().save(tracker("ada", conversation(1, 1)))
+    monkeypatch.setenv("POSTGRESQL_POOL_SIZE", "1")
+    monkeypatch.setenv("POSTGRESQL_MAX_OVERFLOW", "0")
+    store = make_store(timeout=3)
+
+    async def there():
+        assert await store.retrieve("ada")
+        return has_tail_index(store)
+
+    await eventually(there)
+
+
+@on_postgresql
+async def test_index_is_built_whatever_the_servers_statement_timeout(
+    make_store, rasas_store, endpoint, postgres_server, eventually
+):
+    with postgres_server.administrator(
+        endpoint["db"]
+    ) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            f'ALTER DATABASE "{endpoint["db"]}" SET statement_timeout TO 300'
+        )
+    old = rasas_store()
+    await old.save(tracker("ada", conversation(1, 1)))
+    with old.engine.begin() as connection:
+        # It is waited for longer than a statement may take.
+        connection.execute(
+            sa.text("INSERT INTO events (sender_id, type_name) VALUES ('x', 'slot')")
+        )
+        store = make_store()
+        await asyncio.sleep(0.6)
+
+    async def there():
+        return has_tail_index(store)
+
+    await eventually(there)
+
+
+@on_postgresql
+def test_sequence_that_hands_out_blocks_is_refused(
+    make_store, endpoint, postgres_server
+):
+    """Its numbers do not have the order of the appends."""
+    make_store()
+    with postgres_server.connect(
+        endpoint["db"]
+    ) as connection, connection.cursor() as cursor:
+        cursor.execute("ALTER SEQUENCE events_id_seq CACHE 20")
+    with pytest.raises(RasaException, match=r"ALTER SEQUENCE events_id_seq CACHE 1"):
+        make_store()
+
+
+@on_postgresql
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_database_of_another_encoding(load, endpoint, postgres_server, encoding):
+    name = f"{endpoint['db']}_{encoding.lower()}"
+    with closing(postgres_server.administrator()) as connection:
+        connection.cursor().execute(
+            f'CREATE DATABASE "{name}" OWNER {endpoint["username"]} '
+            f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+        )
+    try:
+        store = load({**endpoint, "db": name})
+        events = [*session_start(), SlotSet("日本", "語", 1.0), *turn("日本")]
+        await store.save(tracker("ada", events))
+        assert as_dicts(await store.retrieve("ada")) == dicts(events)
+        store.close()
+    finally:
+        postgres_server.drop_database(name)
+
+
+@on_postgresql
 async def test_index_whose_build_was_broken_off_is_built_again(
     make_store, rasas_store, eventually
 ):
@@ -218,7 +295,11 @@ async def test_index_that_may_not_be_created_is_a_warning(
         endpoint["db"]
     ) as connection, connection.cursor() as cursor:
         cursor.execute("ALTER TABLE events OWNER TO postgres")
-        cursor.execute(f"GRANT ALL ON events, events_id_seq TO {endpoint['username']}")
+        # What the README calls enough.
+        user = endpoint["username"]
+        cursor.execute(f"REVOKE ALL ON events, events_id_seq FROM {user}")
+        cursor.execute(f"GRANT SELECT, INSERT, DELETE ON events TO {user}")
+        cursor.execute(f"GRANT USAGE ON SEQUENCE events_id_seq TO {user}")
     store = make_store()
 
     async def warned():
@@ -557,6 +638,20 @@ async def test_event_that_cannot_be_read_is_skipped_and_kept(
     await store.save(again)
     assert as_dicts(await store.retrieve_full_tracker("ada")) == as_dicts(again)
     assert rows(store, "SELECT count(*) FROM events WHERE type_name = 'x'") == [(1,)]
+
+
+async def test_event_that_cannot_be_applied_costs_no_conversation(store, caplog):
+    events = session_start()
+    await store.save(tracker("ada", events))
+    with store._log._engine.begin() as connection:
+        data = '{"event": "slot", "name": ["no", "text"], "value": 1}'
+        row = {"sender_id": "ada", "type_name": "slot", "data": data}
+        connection.execute(sa.insert(tables().events), row)
+    kept = await store.retrieve("ada")
+    assert "could not be applied" in caplog.text
+    add(kept, turn())
+    await store.save(kept)
+    assert len((await store.retrieve("ada")).events) == len(events) + 1 + 8
 
 
 async def test_nothing_is_injected(store):

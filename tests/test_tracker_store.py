@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+import threading
 
 import pytest
 from rasa.core.tracker_store import FailSafeTrackerStore, check_if_tracker_store_async
@@ -423,6 +424,29 @@ async def test_long_history_is_saved_at_once(store):
     events = conversation(10, 30)
     await store.save(tracker("ada", events))
     assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events)
+
+
+def test_save_in_a_new_event_loop_after_one_that_was_broken_off(store, monkeypatch):
+    append, go_on = store._log.append, threading.Event()
+
+    def append_late(*arguments):
+        go_on.wait(10)
+        return append(*arguments)
+
+    monkeypatch.setattr(store._log, "append", append_late)
+    kept = tracker("ada", session_start())
+    loop = asyncio.new_event_loop()
+    with pytest.raises(asyncio.TimeoutError):
+        loop.run_until_complete(asyncio.wait_for(store.save(kept), 0.1))
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    go_on.set()
+    events = [*kept.events, *turn()]
+    asyncio.run(store.save(tracker("ada", events)))
+    full = asyncio.run(store.retrieve_full_tracker("ada"))
+    assert as_dicts(full) == dicts(events)
 
 
 # Two stores on one database
