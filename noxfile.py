@@ -1,6 +1,7 @@
-"""What is checked, and against which Rasa: `nox -s lint types demo tests`."""
+"""What is checked, and against which Rasa: `nox -s lint types demo tests docker`."""
 
 import os
+import shutil
 
 import nox
 
@@ -86,3 +87,37 @@ def bench_check(session: nox.Session) -> None:
     session.install(RASA, ".", "--group", "bench")
     checked = ["benchmarks/ratios.py", *session.posargs]
     session.run("python", *checked, env=BENCHMARK, interrupt_timeout=30)
+
+
+# Programs that build and run images, each with the Debian package that has it.
+DOCKER_TOOLS = {
+    "buildah": "buildah",
+    "docker-compose": "docker-compose",
+    "gcc": "gcc libc6-dev",
+    "mmdebstrap": "mmdebstrap",
+    "nsenter": "util-linux",
+    "podman": "podman",
+    "redis-cli": "redis-tools",
+    "rpmbuild": "rpm",
+    "runc": "runc",
+}
+
+
+@nox.session(python=PYTHON, default=False)
+def docker(session: nox.Session) -> None:
+    """Builds the images and runs them. For Debian, as root; needs no Docker engine."""
+    session.install("--group", "docker")
+    missing = [tool for tool in DOCKER_TOOLS if not shutil.which(tool)]
+    if missing:
+        packages = " ".join(DOCKER_TOOLS[tool] for tool in missing).split()
+        if not shutil.which("apt-get") or os.geteuid():
+            session.error(f"This needs Debian and root, to install: {packages}")
+        environment = {"DEBIAN_FRONTEND": "noninteractive"}
+        install = ("apt-get", "install", "--yes", "--no-install-recommends")
+        session.run("apt-get", "update", "-qq", external=True)
+        session.run(*install, "-qq", *packages, env=environment, external=True)
+    session.run(
+        *("pytest", "docker/tests", "--durations=10", *session.posargs),
+        env={"RASA": RASA},
+        interrupt_timeout=60,
+    )

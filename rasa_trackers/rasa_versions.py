@@ -11,13 +11,19 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, Sequence, Type
 
-from rasa.core.tracker_store import TrackerStore
 from rasa.shared.core.constants import ACTION_SESSION_START_NAME
 from rasa.shared.core.domain import Domain
 from rasa.shared.core.events import ActionExecuted, Event
 from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.shared.exceptions import ConnectionException, RasaException
 from rasa.shared.utils.common import all_subclasses
+
+try:
+    from rasa.core.tracker_store import TrackerStore
+except ImportError as missing:
+    raise ImportError(
+        f"it works with Rasa Open Source 3.6, and this is another Rasa ({missing})"
+    ) from missing
 
 if TYPE_CHECKING:
     from rasa.core.brokers.broker import EventBroker

@@ -52,6 +52,17 @@ def test_every_store_takes_what_every_rasa_passes(name):
     assert "host" in parameters
 
 
+def test_another_rasa_is_an_error_that_says_so():
+    """And not a reason for its loader to use a store in memory."""
+    assert "works with Rasa Open Source 3.6" in run(
+        "import sys, rasa_trackers\n"
+        "sys.modules['rasa.core.tracker_store'] = None\n"
+        "from rasa.shared.exceptions import RasaException\n"
+        "try: rasa_trackers.SQLTrackerStore\n"
+        "except RasaException as error: print(error)\n"
+    )
+
+
 def test_rasa_is_no_dependency():
     """It would pull ``rasa`` in beside ``rasa-pro``, or the other way round."""
     requirements = importlib.metadata.requires("rasa-trackers") or []

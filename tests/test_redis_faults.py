@@ -747,3 +747,24 @@ def test_errors_of_causes():
 def test_tags_that_are_numbers_are_in_the_slot():
     keys = Namespace(None, with_rasa_1=False).of("a}b")
     assert key_slot(keys.log) == key_slot(b"tracker:a}b")
+
+
+def test_a_cluster_whose_nodes_have_not_met_is_waited_for(load, own_server):
+    """redis-py's own error for it is an IndexError."""
+    node = own_server(config={"cluster-enabled": "yes"})
+    endpoint = {
+        "type": "rasa_trackers.RedisTrackerStore",
+        "deployment_mode": "cluster",
+        "endpoints": [f"{node.host}:{node.port}"],
+    }
+    with pytest.raises(ConnectionException, match="no node serves any slot yet"):
+        load({**endpoint, "startup_timeout": 1})
+
+    def meet():
+        with node.client() as client:
+            client.execute_command("CLUSTER ADDSLOTS", *range(16384))
+
+    soon = threading.Timer(1, meet)
+    soon.start()
+    load({**endpoint, "startup_timeout": 30})
+    soon.join()

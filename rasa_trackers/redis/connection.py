@@ -11,6 +11,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import SSLConnection, parse_url
+from redis.exceptions import ClusterDownError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -97,15 +98,18 @@ class Deployment(NamedTuple):
         if self.mode == CLUSTER:
             if _redis_version() < 6:
                 reaching["cluster_error_retry_attempts"] = 0
-            return RedisCluster(
-                startup_nodes=[ClusterNode(*address) for address in self.addresses],
-                retry=never,
-                # Conversations on nodes that are well go on.
-                require_full_coverage=False,
-                **reaching,
-                **login,
-                **self.tls,
-            )
+            try:
+                return RedisCluster(
+                    startup_nodes=[ClusterNode(*address) for address in self.addresses],
+                    retry=never,
+                    # Conversations on nodes that are well go on.
+                    require_full_coverage=False,
+                    **reaching,
+                    **login,
+                    **self.tls,
+                )
+            except IndexError:  # redis-py 4.6's, while nodes have not met yet
+                raise ClusterDownError("no node serves any slot yet") from None
         if self.mode == SENTINEL:
             # As in Rasa Pro, the password and TLS are for the data servers alone.
             asking = {**reaching, "socket_timeout": timeout_each, "retry": never}

@@ -8,7 +8,7 @@ meets the wreck: a Redis takes 10 ms, a PostgreSQL half a second, a MongoDB a se
 """
 
 from pathlib import Path
-from typing import Iterator, Tuple
+from typing import Iterator, List, Tuple
 
 import psycopg2
 import pymongo.errors
@@ -30,11 +30,13 @@ from servers.redis import (
 )
 from servers.tls import Certificates
 
-COMPOSE_FILE = Path(__file__).parent.parent.parent / "docker" / "docker-compose.yml"
+COMPOSE_FOLDER = Path(__file__).parent.parent.parent / "docker"
 # User and password of the containers.
 DOCKER_USER = "rasa"
 DOCKER_PASSWORD = "rasa"
 DOCKER_SECONDS = 120.0
+# Each has a server of its name.
+DOCKER_PROFILES = ("postgres", "redis", "mongo", "oracle")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,9 +48,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def docker_compose_file() -> str:
+def docker_compose_file() -> List[str]:
     """Tells pytest-docker which services there are."""
-    return str(COMPOSE_FILE)
+    ours = Path(__file__).with_name("docker-compose.yml")
+    return [str(COMPOSE_FOLDER / "docker-compose.yml"), str(ours)]
+
+
+@pytest.fixture(scope="session")
+def docker_compose_command() -> str:
+    """Knows all services, for pytest-docker to remove them."""
+    profiles = " ".join(f"--profile {profile}" for profile in DOCKER_PROFILES)
+    return f"docker compose --env-file {COMPOSE_FOLDER / '.env.example'} {profiles}"
+
+
+@pytest.fixture(scope="session")
+def docker_setup() -> List[str]:
+    """Starts the servers, and no Rasa beside them."""
+    return [f"up --wait {' '.join([*DOCKER_PROFILES, 'valkey'])}"]
 
 
 def _with_docker(request: pytest.FixtureRequest) -> bool:

@@ -1,0 +1,127 @@
+"""The Dockerfiles, compose files and endpoints files, as far as they can be read."""
+
+import re
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import pytest
+import yaml
+
+from engine import CHECKOUT, compose_services, run
+
+DOCKER = CHECKOUT / "docker"
+PROFILES = ["postgres", "redis", "redis-cluster", "mongo", "oracle"]
+VARIANTS = ["mounted", "baked"]
+SUITE_SERVICES = ["postgres", "redis", "valkey", "mongo", "oracle"]
+
+
+@pytest.fixture(params=PROFILES)
+def profile(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def recipes() -> List[Tuple[str, str]]:
+    """The README's compose files, each with the endpoints.yml beside it."""
+    blocks: List[str] = re.findall(
+        r"^```yaml\n# (?:docker-compose|endpoints)\.yml\n(.*?)^```",
+        (CHECKOUT / "README.md").read_text("utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
+    return list(zip(blocks[::2], blocks[1::2]))
+
+
+def dockerfiles() -> List[Path]:
+    return [DOCKER / "Dockerfile", DOCKER / "oracle" / "Dockerfile"]
+
+
+@pytest.mark.parametrize("dockerfile", dockerfiles(), ids=lambda path: path.parent.name)
+def test_hadolint_has_nothing_to_say(dockerfile: Path) -> None:
+    assert run("hadolint", dockerfile) == ""
+
+
+@pytest.mark.parametrize("dockerfile", dockerfiles(), ids=lambda path: path.parent.name)
+def test_the_last_user_is_rasas(dockerfile: Path) -> None:
+    users = re.findall(r"^USER (\S+)$", dockerfile.read_text("utf-8"), re.MULTILINE)
+    assert users[-1] == "1001"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_rasa_waits_for_its_store_and_its_model(profile: str, variant: str) -> None:
+    services = compose_services(profile, RASA_VARIANT=variant)
+    waited_for = services[f"rasa-{profile}"]["depends_on"]
+    assert waited_for[profile] == {"condition": "service_healthy"}
+    assert {"condition": "service_completed_successfully"} in waited_for.values()
+
+
+def test_every_service_has_a_health_check(profile: str) -> None:
+    for name, service in compose_services(profile).items():
+        assert service["healthcheck"]["test"], name
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_tag_is_pinned(profile: str, variant: str) -> None:
+    for service in compose_services(profile, RASA_VARIANT=variant).values():
+        assert re.search(r":\d+\.\d+[.\w-]*$", service["image"]), service["image"]
+
+
+@pytest.mark.parametrize("profile", PROFILES[:-1], indirect=True)
+def test_the_mounted_variant_is_a_stock_image(profile: str) -> None:
+    service = compose_services(profile, RASA_VARIANT="mounted")[f"rasa-{profile}"]
+    assert service["image"] == "rasa/rasa:3.6.21-full"
+    assert "build" not in service
+    assert f"{CHECKOUT}/rasa_trackers:/app/rasa_trackers:ro" in service["volumes"]
+
+
+def test_the_baked_variant_holds_the_package_itself(profile: str) -> None:
+    service = compose_services(profile, RASA_VARIANT="baked")[f"rasa-{profile}"]
+    assert service["build"]["context"] == str(CHECKOUT)
+    assert not [path for path in service["volumes"] if "rasa_trackers:" in path]
+
+
+def test_the_endpoints_file_names_the_service(profile: str) -> None:
+    path = DOCKER / "endpoints" / f"{profile}.yml"
+    services = compose_services(profile)
+    assert f"{path}:/app/endpoints.yml:ro" in services[f"rasa-{profile}"]["volumes"]
+    store: Dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))["tracker_store"]
+    urls = [store["url"]] if "url" in store else store["endpoints"]
+    for url in urls:
+        assert re.search(rf"(^|//){profile}(:\d+)?$", url), url
+
+
+def test_credentials_come_from_outside(profile: str) -> None:
+    services = compose_services(profile, DB_USERNAME="somebody", DB_PASSWORD="secret1")
+    assert "change4me" not in str(services)
+    assert "secret1" in str(services[profile]["environment"])
+    endpoints = (DOCKER / "endpoints" / f"{profile}.yml").read_text("utf-8")
+    assert "password: ${DB_PASSWORD}" in endpoints
+
+
+@pytest.mark.parametrize("number", range(3), ids=["mounted", "baked", "oracle"])
+def test_the_readmes_recipe_is_complete(number: int, tmp_path: Path) -> None:
+    compose, endpoints = recipes()[number]
+    (tmp_path / "docker-compose.yml").write_text(compose, "utf-8")
+    (tmp_path / ".env").write_text("DB_PASSWORD=secret1\n", "utf-8")
+    text = run("docker-compose", "config", cwd=str(tmp_path))
+    services = yaml.safe_load(text)["services"]
+    rasa = services.pop("rasa")
+    (name,) = services
+    assert rasa["depends_on"] == {name: {"condition": "service_healthy"}}
+    assert services[name]["healthcheck"]["test"]
+
+    # The store is as in the endpoints file for docker-compose.yml, but for the user.
+    ours = (DOCKER / "endpoints" / f"{name}.yml").read_text("utf-8")
+    assert endpoints == ours.replace("${DB_USERNAME}", "rasa")
+    # And the image is that of docker-compose.yml.
+    assert services[name]["image"] == compose_services(name)[name]["image"]
+
+
+def test_the_suites_services_have_known_passwords_and_ports() -> None:
+    ours = CHECKOUT / "tests" / "servers" / "docker-compose.yml"
+    text = run(
+        *("docker-compose", "--env-file", DOCKER / ".env.example"),
+        *("--file", DOCKER / "docker-compose.yml", "--file", ours, "config"),
+    )
+    services = yaml.safe_load(text)["services"]
+    assert "change4me" not in str([services[name] for name in SUITE_SERVICES])
+    assert all(services[name]["ports"] for name in SUITE_SERVICES)
