@@ -58,6 +58,7 @@ def statements(log):
             "_delete_events",
             "_delete_expired",
             "_delete_expiry",
+            "_insert_expiry",
             "_lock",
             "_unlock",
             "_draw",
@@ -891,6 +892,45 @@ def test_append_waits_for_the_one_before_and_sees_what_it_wrote(make_store):
     thread.join(10)
     assert outcome == [None]
     assert len(store._log.read_back("ada").events) == 1
+
+
+#: One block, and several statements.
+EITHER_WAY = pytest.mark.parametrize("events", [1, 51])
+
+
+@on_oracle
+@EITHER_WAY
+def test_append_writes_only_where_the_log_ends(make_store, events):
+    log = make_store()._log
+    batch = [ENTRY] * events
+    assert log.append("ada", batch, 5) is None
+    position = log.append("ada", batch, START)
+    assert log.append("ada", batch, START) is None
+    assert log.append("ada", batch, position + 1) is None
+    log.delete("ada")
+    assert log.append("ada", batch, position) is None
+    assert log.append("ada", batch, START) > position
+
+
+@on_oracle
+@EITHER_WAY
+def test_conversation_that_a_store_without_expiry_went_on_with_is_kept(
+    make_store, events
+):
+    expiring, other = make_store(record_exp=3600), make_store()
+    batch = [ENTRY] * events
+    position = expiring._log.append("ada", batch, START)
+    assert executed(expiring, "SELECT last_id FROM rasa_trackers_expiry") == [
+        (position,)
+    ]
+    position = other._log.append("ada", batch, position)
+    executed(expiring, "UPDATE rasa_trackers_expiry SET expires_at = 0")
+    position = expiring._log.append("ada", batch, position)
+    assert len(expiring._log.read_back("ada").events) == 3 * events
+    executed(expiring, "UPDATE rasa_trackers_expiry SET expires_at = 0")
+    assert expiring._log.append("ada", batch, position) is None, "it has expired"
+    assert expiring._log.append("ada", batch, START) > position
+    assert len(expiring._log.read_back("ada").events) == events
 
 
 @on_oracle

@@ -68,6 +68,12 @@ class SQLEventLog(EventLog):
         self._delete_events = sa.delete(events).where(mine)
         self._delete_expired = sa.delete(events).where(sa.and_(mine, expired))
         self._delete_expiry = sa.delete(expiry).where(expiry.c.sender_id == sender_id)
+        self._insert_expiry = sa.insert(expiry).values(
+            sender_id=sa.bindparam("sender_id", type_=sa.String),
+            # Named: SQLAlchemy's own name for it would be made of the clock's SQL.
+            expires_at=self._now() + sa.bindparam("seconds", record_exp, sa.Float),
+            last_id=sa.bindparam("last_id", type_=sa.Integer),
+        )
 
     def _is_expired(self, sender_id: Any) -> Any:
         """Whether a conversation is expired, as an SQL condition."""
@@ -170,11 +176,7 @@ class SQLEventLog(EventLog):
         if self._record_exp is not None:
             connection.execute(self._delete_expiry, {"sender_id": sender_id})
             connection.execute(
-                sa.insert(self._expiry).values(
-                    sender_id=sender_id,
-                    expires_at=self._now() + self._record_exp,
-                    last_id=end,
-                )
+                self._insert_expiry, {"sender_id": sender_id, "last_id": end}
             )
         return end
 

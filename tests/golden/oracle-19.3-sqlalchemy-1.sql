@@ -47,6 +47,9 @@ WHERE later.sender_id = rasa_trackers_expiry.sender_id AND later.id > rasa_track
 -- _delete_expiry
 DELETE FROM rasa_trackers_expiry WHERE rasa_trackers_expiry.sender_id = :sender_id
 
+-- _insert_expiry
+INSERT INTO rasa_trackers_expiry (sender_id, expires_at, last_id) VALUES (:sender_id, ((EXTRACT(DAY FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 86400 + EXTRACT(HOUR FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 3600 + EXTRACT(MINUTE FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 60 + EXTRACT(SECOND FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00'))) + :seconds), :last_id)
+
 -- _lock
 INSERT INTO events (id, sender_id, type_name) VALUES (:lock_id, :sender_id, :type_name)
 
