@@ -479,6 +479,15 @@ def test_address(options, expected):
 
 
 @pytest.mark.parametrize(
+    "url", ["rasa:ge/heim@h/X", "rasa:ge/heim@h", "rasa:ge?heim@h/X", "h/", "h:x/X"]
+)
+def test_url_that_is_no_address_is_refused_without_its_password(url):
+    with pytest.raises(RasaException, match="neither a host") as refused:
+        address(url=url)
+    assert "heim" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     "options", [{}, {"db": ""}, {"query": {"sid": "XE", "service_name": "X"}}]
 )
 def test_address_must_name_one_database(options):

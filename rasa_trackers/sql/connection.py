@@ -116,7 +116,8 @@ def _host(
         host = own_port = None
     # "host:port/service" is Oracle's "Easy Connect".
     service = split.path.strip("/") if host and is_oracle else ""
-    if not host or (split.path and not service) or split.query or "@" in host:
+    is_path_wrong = "@" in service if service else split.path
+    if not host or is_path_wrong or split.query or "@" in host:
         raise RasaException(
             f"The option 'url' of the tracker store, '{shown}', is neither a host, "
             f"nor host:port, nor a complete URL with special characters of the "
