@@ -117,7 +117,9 @@ def docker(session: nox.Session) -> None:
         session.run("apt-get", "update", "-qq", external=True)
         session.run(*install, "-qq", *packages, env=environment, external=True)
     session.run(
-        *("pytest", "docker/tests", "--durations=10", *session.posargs),
+        # The first test's limit in seconds is the base image's too.
+        *("pytest", "docker/tests", "--timeout=800", "--durations=10"),
+        *session.posargs,
         env={"RASA": RASA},
         interrupt_timeout=60,
     )
