@@ -8,6 +8,7 @@ Supported: Rasa Open Source 3.6 (read and tested: 3.6.21).
 
 from __future__ import annotations
 
+import inspect
 import logging
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, Sequence, Type
 
@@ -19,11 +20,9 @@ from rasa.shared.exceptions import ConnectionException, RasaException
 from rasa.shared.utils.common import all_subclasses
 
 try:
+    from rasa.core.tracker_stores.tracker_store import TrackerStore
+except ImportError:  # Rasa Open Source
     from rasa.core.tracker_store import TrackerStore
-except ImportError as missing:
-    raise ImportError(
-        f"it works with Rasa Open Source 3.6, and this is another Rasa ({missing})"
-    ) from missing
 
 if TYPE_CHECKING:
     from rasa.core.brokers.broker import EventBroker
@@ -43,6 +42,9 @@ __all__ = [
     "starts_session",
     "tracker_from_events",
 ]
+
+#: Whether a tracker says whose it is. Since Rasa Pro 3.16.
+KNOWS_USERS = "user_id" in inspect.signature(DialogueStateTracker.__init__).parameters
 
 #: Text that the stored JSON of an event which starts a session always holds; events
 #: without it need no decoding to know that they start none.
