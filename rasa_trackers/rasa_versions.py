@@ -36,19 +36,24 @@ from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.shared.exceptions import ConnectionException, RasaException
 from rasa.shared.utils.common import all_subclasses
 
-try:
-    from rasa.core.tracker_stores import tracker_store as _rasas
-except ImportError:  # Rasa Open Source
-    from rasa.core import tracker_store as _rasas
-try:
-    from rasa.events.v1.broker_event_mapper import broker_event_dict_to_event
-except ImportError:  # before Rasa Pro 3.20
-    broker_event_dict_to_event = None
-
-TrackerStore = _rasas.TrackerStore
-
 if TYPE_CHECKING:
+    # Types are those of Rasa Open Source, beside which they are checked.
     from rasa.core.brokers.broker import EventBroker
+    from rasa.core.tracker_store import TrackerStore
+
+    _rasas: Any
+    broker_event_dict_to_event: Any
+else:
+    try:
+        from rasa.core.tracker_stores import tracker_store as _rasas
+    except ImportError:  # Rasa Open Source
+        from rasa.core import tracker_store as _rasas
+    try:
+        from rasa.events.v1.broker_event_mapper import broker_event_dict_to_event
+    except ImportError:  # it has no ProtoJSON
+        broker_event_dict_to_event = None
+
+    TrackerStore = _rasas.TrackerStore
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +85,7 @@ _TESTED = {"rasa-pro": "3.21", "rasa": "3.6"}
 KNOWS_USERS = "user_id" in inspect.signature(DialogueStateTracker.__init__).parameters
 
 # Rasa Pro marks events that come out of a store, so that they get no new identity.
-_REPLAY = (
+_REPLAY: Dict[str, Any] = (
     {"is_replay": True}
     if "is_replay" in inspect.signature(DialogueStateTracker.update).parameters
     else {}
@@ -101,10 +106,10 @@ def untested(distribution: str, version: str) -> Optional[str]:
     if tested is not None and version.split(".")[:2] == tested.split("."):
         return None
     return (
-        f"rasa_trackers was tested with Rasa Open Source {_TESTED['rasa']} and Rasa Pro "
-        f"{_TESTED['rasa-pro']}; this is {distribution} {version}, which is treated as "
-        f"the nearest of them. Try it out before you rely on it, and look for a newer "
-        f"rasa_trackers."
+        f"rasa_trackers was tested with Rasa Open Source {_TESTED['rasa']} and Rasa "
+        f"Pro {_TESTED['rasa-pro']}; this is {distribution} {version}, which is "
+        f"treated as the nearest of them. Try it out before you rely on it, and look for a "
+        f"newer rasa_trackers."
     )
 
 
@@ -152,7 +157,13 @@ def starts_session(event: Event) -> bool:
     )
 
 
+#: ``ConversationInactive.type_name`` (Pro 3.21).
+_INACTIVE = "inactive"
+
 _SESSION_START = Boundary(ACTION_SESSION_START_NAME, starts_session, 0, True)
+_USER_IS_GONE = Boundary(
+    f'"{_INACTIVE}"', lambda event: event.type_name == _INACTIVE, 1, False
+)
 
 
 def session_boundary(store: TrackerStore) -> Boundary:
@@ -162,20 +173,14 @@ def session_boundary(store: TrackerStore) -> Boundary:
     setting ``start_session_after_expiry: false`` a session begins behind the event
     which says that the user has gone quiet.
     """
-    if (
-        not hasattr(trackers, "get_latest_replay_safe_session_tracker")
-        or store.domain is None
-        or store.domain.session_config.start_session_after_expiry
+    if not hasattr(trackers, "get_latest_replay_safe_session_tracker"):
+        return _SESSION_START
+    domain = store.domain
+    if domain is None or getattr(
+        domain.session_config, "start_session_after_expiry", True
     ):
         return _SESSION_START
-    from rasa.shared.core.events import ConversationInactive
-
-    return Boundary(
-        f'"{ConversationInactive.type_name}"',
-        lambda event: isinstance(event, ConversationInactive),
-        1,
-        False,
-    )
+    return _USER_IS_GONE
 
 
 # Trackers
@@ -206,7 +211,7 @@ def tracker_from_events(
     """
     tracker: DialogueStateTracker = store.init_tracker(sender_id)
     if KNOWS_USERS:
-        tracker.user_id = user_id
+        tracker.user_id = user_id  # type: ignore[attr-defined]
     for event in events:
         try:
             tracker.update(event, **_REPLAY)
@@ -269,7 +274,7 @@ def event_classes() -> Dict[str, Type[Event]]:
 
 
 def _uses_proto_json(store: TrackerStore) -> bool:
-    """Whether Rasa's own stores would write ProtoJSON (``uses_proto_json``, Pro 3.21)."""
+    """Whether Rasa's own stores would write ProtoJSON (Pro 3.21)."""
     uses = getattr(store, "uses_proto_json", None)
     return bool(uses is not None and uses())
 
@@ -352,7 +357,7 @@ def broker_messages(
         for event in events:
             yield {"sender_id": tracker.sender_id, **event.as_dict()}
         return
-    sender_id, user_id = tracker.sender_id, tracker.user_id
+    sender_id, user_id = tracker.sender_id, user_id_of(tracker)
     if _uses_proto_json(store):
         yield from _rasas.serialise_events_for_broker(events, sender_id, user_id)
         return

@@ -110,8 +110,8 @@ def rewritten(
     [Choice(event=0, stored=1), Choice(event=None, stored=2)]
     >>> rewritten(["a", "b", "other"], ["a"], known=2)
     [Choice(event=0, stored=0), Choice(event=None, stored=2)]
-    >>> rewritten([None, "a", None, "b"], ["a", "new"], known=4)
-    [Choice(event=0, stored=1), Choice(event=1, stored=None), Choice(event=None, stored=2)]
+    >>> rewritten([None, "a", None, "b"], ["a"], known=4)
+    [Choice(event=0, stored=1), Choice(event=None, stored=2)]
     >>> rewritten(["a"], ["z"])
     [Choice(event=0, stored=None)]
     """
@@ -140,9 +140,7 @@ def rewritten(
     return result
 
 
-def _aligned(
-    stored: Sequence[Optional[T]], events: Sequence[T]
-) -> List[Optional[int]]:
+def _aligned(stored: Sequence[Optional[T]], events: Sequence[T]) -> List[Optional[int]]:
     """For each event its place in ``stored``; the places found ascend."""
     places: Dict[Optional[T], List[int]] = {}
     for place, event in enumerate(stored):

@@ -275,7 +275,7 @@ class EventLogTrackerStore(TrackerStore):
                 _OPENED.add(self._log.name)
 
     async def _run(self, function: Callable[..., Result], *args: object) -> Result:
-        """Run ``function(deadline, *args)`` off the event loop, on a log that is open."""
+        """Run ``function(deadline, *args)`` in a thread, on a log that is open."""
         if self._is_open:
             return await self._calls.run(function, *args)
 
@@ -562,9 +562,9 @@ class EventLogTrackerStore(TrackerStore):
                     mark.uncertain = True
                 raise
             # Here and not in the thread, which may be one that was given up.
-            self._leave_mark(
-                tracker, events, position, user_id or (mark and mark.user_id)
-            )
+            if user_id is None and mark is not None:
+                user_id = mark.user_id
+            self._leave_mark(tracker, events, position, user_id)
             self._publish(tracker, appended)
         self._purge_now_and_then()
 
@@ -983,9 +983,7 @@ class EventLogTrackerStore(TrackerStore):
                 user = User(user_id, began if began >= 0 else None)
             position = self._calls.patiently(
                 deadline,
-                functools.partial(
-                    self._log.replace, sender_id, left, _end(log), user
-                ),
+                functools.partial(self._log.replace, sender_id, left, _end(log), user),
             )
             if position is not None:
                 return

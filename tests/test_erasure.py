@@ -66,7 +66,7 @@ async def test_deleted_conversation_begins_anew(store):
 async def test_delete_waits_for_a_save_that_is_under_way(store):
     """Else the conversation would be there again a moment later."""
     saving = asyncio.ensure_future(store.save(tracker("ada", conversation(1, 1))))
-    while not store._turns:
+    while not store._turns:  # noqa: ASYNC110 - it has begun after a step or two
         await asyncio.sleep(0)
     await store.delete("ada")
     assert saving.done()
@@ -98,9 +98,7 @@ async def test_events_are_changed(store, apply_deletion_only):
     events = conversation(2, 2)
     await store.save(tracker("ada", events))
     changed = anonymised(events)
-    await store.update(
-        tracker("ada", changed), apply_deletion_only=apply_deletion_only
-    )
+    await store.update(tracker("ada", changed), apply_deletion_only=apply_deletion_only)
     assert await _stored(store) == dicts(changed)
 
 

@@ -1,4 +1,4 @@
-"""What Rasa Pro asks of a store, next to Rasa Pro's own stores. Collected there only."""
+"""What Rasa Pro asks of a store, next to its own stores. Collected there only."""
 
 from __future__ import annotations
 
@@ -41,7 +41,6 @@ from backends import DURABLE
 from conversations import add, as_dicts, conversation, dicts, session_start, turn
 from rasa_trackers import rasa_versions, tracker_store
 from rasa_trackers.rasa_versions import TrackerStore
-
 
 on_durable_stores = pytest.mark.parametrize("backend", DURABLE, indirect=True)
 
@@ -494,7 +493,7 @@ async def test_store_that_is_made_again_does_not_block_the_event_loop(
     await wrapped.save(tracker("ada", conversation(1, 1), "u"))
     opened = []
     kind = type(first._log)
-    monkeypatch.setattr(kind, "open", lambda log: opened.append(log))
+    monkeypatch.setattr(kind, "open", opened.append)
 
     def fails(*_arguments):
         raise rasa_versions.RasaException("refused")
@@ -553,7 +552,9 @@ async def test_jobs_for_privacy(store, privacy_jobs, domain):
     await privacy_jobs._run_tracker_store_anonymization()
     full = await store.retrieve_full_tracker("ada")
     assert len(full.events) == len(deleted + anonymised + kept)
-    values = [event.value for event in full.events if getattr(event, "key", "") == "name"]
+    values = [
+        event.value for event in full.events if getattr(event, "key", "") == "name"
+    ]
     assert values == ["[NAME]", "[NAME]", "hello"]
     assert as_dicts(full)[-len(kept) :] == dicts(kept)
 

@@ -1,8 +1,8 @@
 """The tables.
 
-``events`` is the table of Rasa's own ``SQLTrackerStore`` (3.6.21), column by column, and
-``users`` that of Rasa Pro's (3.21): either store reads and continues what the other one
-wrote.
+``events`` is the table of Rasa's own ``SQLTrackerStore`` (3.6.21), column by column,
+and ``users`` that of Rasa Pro's (3.21): either store reads and continues what the other
+one wrote.
 """
 
 from __future__ import annotations
