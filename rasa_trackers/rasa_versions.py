@@ -107,8 +107,8 @@ def untested(distribution: str, version: str) -> Optional[str]:
         return None
     return (
         f"rasa_trackers was tested with Rasa Open Source {_TESTED['rasa']} and Rasa "
-        f"Pro {_TESTED['rasa-pro']}; this is {distribution} {version}, which is "
-        f"treated as the nearest of them. Try it out before you rely on it, and look for a "
+        f"Pro {_TESTED['rasa-pro']}; this is {distribution} {version}, which is taken "
+        f"for the nearest of them. Try it out before you rely on it, and look for a "
         f"newer rasa_trackers."
     )
 
