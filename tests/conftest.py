@@ -14,6 +14,7 @@ from rasa.utils.endpoints import EndpointConfig
 
 import rasa_trackers
 from backends import BACKENDS, Backend, Endpoint
+from writers import Writers
 
 
 def pytest_configure() -> None:
@@ -121,6 +122,14 @@ def make_store(
 @pytest.fixture
 def store(make_store: MakeStore) -> TrackerStore:
     return make_store()
+
+
+@pytest.fixture(scope="session")
+def writers() -> Iterator[Writers]:
+    """Processes that write at the same time."""
+    writers = Writers()
+    yield writers
+    writers.end()
 
 
 @pytest.fixture
