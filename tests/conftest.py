@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(
     items[:] = ours
 
 
-pytest_plugins = ["servers.fixtures"]
+pytest_plugins = ["alone", "servers.fixtures"]
 
 #: Makes a store as Rasa does; options are added to the endpoint.
 MakeStore = Callable[..., TrackerStore]
