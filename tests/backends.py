@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, ContextManager, Dict, Iterator
 
 import pytest
 
@@ -20,9 +20,7 @@ Endpoint = Dict[str, Any]
 
 
 #: Gives a new, empty database for as long as the context lasts.
-DatabaseContext = Callable[
-    [pytest.FixtureRequest], contextlib.AbstractContextManager[Endpoint]
-]
+DatabaseContext = Callable[[pytest.FixtureRequest], ContextManager[Endpoint]]
 
 
 @dataclass(frozen=True)

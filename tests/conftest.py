@@ -13,8 +13,9 @@ from rasa.utils.endpoints import EndpointConfig
 
 import rasa_trackers
 from backends import BACKENDS, Backend, Endpoint
+from rasa_api import TrackerStore, unwrapped
 from rasa_trackers import rasa_versions
-from rasa_trackers.rasa_versions import TrackerStore
+from writers import Writers
 
 
 def pytest_configure() -> None:
@@ -40,7 +41,7 @@ def pytest_collection_modifyitems(
     items[:] = ours
 
 
-pytest_plugins = ["servers.fixtures"]
+pytest_plugins = ["alone", "servers.fixtures"]
 
 #: Only Rasa Pro knows of users.
 _RASA_PRO_ONLY = ["test_rasa_pro.py", "test_users.py"]
@@ -89,16 +90,6 @@ def domain() -> Domain:
     )
 
 
-def _unwrapped(store: TrackerStore) -> TrackerStore:
-    """The store that Rasa's loader has put into a wrapper of its own.
-
-    As Rasa Pro does: ``AuthRetryTrackerStore`` (3.21).
-    """
-    while isinstance(getattr(store, "_tracker_store", None), TrackerStore):
-        store = store._tracker_store
-    return store
-
-
 @pytest.fixture
 def load() -> Iterator[Callable[..., TrackerStore]]:
     """Loads stores as Rasa does, and sees that none leaves anything behind."""
@@ -107,7 +98,7 @@ def load() -> Iterator[Callable[..., TrackerStore]]:
     def load(
         endpoint: Endpoint, domain: Any = None, broker: Any = None
     ) -> TrackerStore:
-        store = _unwrapped(
+        store = unwrapped(
             TrackerStore.create(EndpointConfig(**endpoint), domain, broker)
         )
         stores.append(store)
@@ -142,6 +133,14 @@ def make_store(
 @pytest.fixture
 def store(make_store: MakeStore) -> TrackerStore:
     return make_store()
+
+
+@pytest.fixture(scope="session")
+def writers() -> Iterator[Writers]:
+    """Processes that write at the same time."""
+    writers = Writers()
+    yield writers
+    writers.end()
 
 
 @pytest.fixture

@@ -35,4 +35,15 @@ __all__ = [
     "SQLTrackerStore",
     "TrackerStore",
     "check_if_tracker_store_async",
+    "unwrapped",
 ]
+
+
+def unwrapped(store: TrackerStore) -> TrackerStore:
+    """The store that Rasa's loader has put into a wrapper of its own.
+
+    As Rasa Pro does: ``AuthRetryTrackerStore`` (3.21).
+    """
+    while isinstance(getattr(store, "_tracker_store", None), TrackerStore):
+        store = store._tracker_store
+    return store
