@@ -38,6 +38,7 @@ from rasa_trackers.sql.oracle_connection import (
 )
 from rasa_trackers.sql.schema import tables
 from servers import h2_driver
+from servers.oracle_client import CONNECTS_VARIABLE, client_library
 from servers.silent import closed_port, silent_port, unreachable_port
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -472,6 +473,13 @@ def address(**options):
             "(TRANSPORT_CONNECT_TIMEOUT=4) (connect_timeout=9)",
         ),
         ({"query": {"dsn": "alias_of_tnsnames"}}, "alias_of_tnsnames"),
+        (
+            {"query": {"dsn": "//h:1600/X"}},
+            "(CONNECT_TIMEOUT=4)(TRANSPORT_CONNECT_TIMEOUT=4)(ADDRESS=(PROTOCOL=TCP)"
+            "(HOST=h)(PORT=1600))(CONNECT_DATA=(SERVICE_NAME=X))",
+        ),
+        ({"query": {"dsn": "h/X.example.com"}}, "(HOST=h)(PORT=1521))"),
+        ({"query": {"dsn": "tcps://h:1600/X"}}, "tcps://h:1600/X"),
     ],
 )
 def test_address(options, expected):
@@ -709,6 +717,125 @@ def test_thick_mode_without_a_client_library_is_an_error_with_a_remedy(tmp_path)
     )
     assert "DPI-1047" in done.stderr
     assert "ldconfig" in done.stderr
+
+
+# What passes for Oracle's client, in processes that only know one of the drivers
+
+CLIENT_DRIVERS = pytest.mark.parametrize(
+    "driver", [pytest.param("cx_Oracle", marks=NEEDS_CX_ORACLE), "oracledb"]
+)
+WITH_CLIENT = """
+import asyncio, sys, threading
+from rasa.shared.exceptions import ConnectionException
+from rasa_trackers import OracleTrackerStore
+from rasa_trackers.sql.oracle import OracleEventLog
+
+driver, folder, port = sys.argv[1:]
+sys.modules[{{"cx_Oracle": "oracledb", "oracledb": "cx_Oracle"}}[driver]] = None
+options = {{"lib_dir": folder}}
+if driver == "oracledb":
+    options["thick_mode"] = True
+
+def make():
+    return OracleTrackerStore(
+        url="127.0.0.1", port=port, db="FREEPDB1", timeout=1, query=options
+    )
+
+def connects():
+    names = [thread.name for thread in threading.enumerate()]
+    return names.count("rasa_trackers-connect")
+
+try:
+{script}
+except ConnectionException as error:
+    print("ConnectionException", error)
+print(connects(), "still connect")
+"""
+
+
+@pytest.fixture(scope="module")
+def client_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("client")
+    client_library(folder)
+    return folder
+
+
+def with_client(driver, folder, port, script):
+    """What a process prints that uses Oracle's client, and where that connected to."""
+    connects = folder / "connects"
+    connects.unlink(missing_ok=True)
+    indented = "".join(f"    {line}\n" for line in script.splitlines())
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", WITH_CLIENT.format(script=indented)),
+            *(driver, str(folder), str(port)),
+        ],
+        check=False,
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, CONNECTS_VARIABLE: str(connects)},
+        # The client would wait for as long as the test holds its port silent.
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, connects.read_text(encoding="utf-8").splitlines()
+
+
+@CLIENT_DRIVERS
+def test_silent_peer_of_oracles_client_is_given_up(client_folder, driver):
+    """Its thread, which nothing can cut, does not keep the process from ending."""
+    with silent_port() as port:
+        printed, addresses = with_client(driver, client_folder, port, "make()")
+    assert "ConnectionException Oracle database 'FREEPDB1'" in printed
+    assert "within 1 seconds" in printed
+    assert "1 still connect" in printed
+    assert addresses == [
+        "(DESCRIPTION=(CONNECT_TIMEOUT=1)(TRANSPORT_CONNECT_TIMEOUT=1)"
+        f"(ADDRESS=(PROTOCOL=TCP)(HOST=127.0.0.1)(PORT={port}))"
+        "(CONNECT_DATA=(SERVICE_NAME=FREEPDB1)))"
+    ]
+
+
+@CLIENT_DRIVERS
+def test_silent_peer_of_oracles_client_is_given_up_in_the_midst_of_work(
+    client_folder, driver
+):
+    """A store that is at work connects anew: each call ends, none waits for another."""
+    script = """
+OracleEventLog.open = lambda log: None
+store = make()
+async def ask():
+    asked = (store.retrieve(name) for name in ("ada", "grace", "joan"))
+    for answer in await asyncio.gather(*asked, return_exceptions=True):
+        print(type(answer).__name__, answer)
+asyncio.run(ask())
+"""
+    with silent_port() as port:
+        printed, addresses = with_client(driver, client_folder, port, script)
+    assert printed.count("ConnectionException Oracle database 'FREEPDB1'") == 3
+    assert "3 still connect" in printed
+    assert len(addresses) == 3
+
+
+@CLIENT_DRIVERS
+def test_errors_of_oracles_client_are_connection_errors(client_folder, driver):
+    with closed_port() as port:
+        printed, _ = with_client(driver, client_folder, port, "make()")
+    assert "ConnectionException" in printed
+    assert "ORA-12541" in printed
+    assert "0 still connect" in printed
+
+
+def test_attempts_that_hang_are_not_without_number():
+    go_on = threading.Event()
+    attempts = threading.Semaphore(2)
+    for _ in range(2):
+        with pytest.raises(TimeoutError, match="took no connection"):
+            connect_within(0.05, lambda: go_on.wait(10), attempts)
+    with pytest.raises(TimeoutError, match=r"tnsnames\.ora"):
+        connect_within(0.05, lambda: 17, attempts)
+    go_on.set()
+    assert connect_within(10, lambda: 17, attempts) == 17
 
 
 def test_password_is_in_no_error(load, thin, caplog):
