@@ -8,6 +8,7 @@ real drivers against listeners that fail, H2 in Oracle mode, and a real server w
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import socket
@@ -175,6 +176,69 @@ def test_sql_has_nothing_that_oracle_rejects(version):
 )
 def test_lint_finds_what_it_is_for(sql):
     assert complaints(sql)
+
+
+@functools.lru_cache(maxsize=None)
+def syntax_errors(sql):
+    """What the grammar of SQLFluff's Oracle dialect has against a statement or block.
+
+    It knows PL/SQL's blocks, but lets some semicolons be missing, which
+    ``h2_driver`` insists on.
+    """
+    if sys.version_info < (3, 10):
+        pytest.skip("no SQLFluff that knows PL/SQL for this Python")
+    from sqlfluff.core import FluffConfig, Linter
+
+    linter = Linter(config=FluffConfig(overrides={"dialect": "oracle"}))
+    is_block = re.match("DECLARE|BEGIN", sql)
+    # As a script, in which a slash ends a block.
+    parsed = linter.parse_string(f"{sql}\n/\n" if is_block else f"{sql};\n")
+    found = [str(violation) for violation in parsed.violations]
+    if found:
+        return found  # and there may be no tree
+    unknown = [segment.raw for segment in parsed.tree.recursive_crawl("unparsable")]
+    kind = "begin_end_block" if is_block else "statement"
+    if not unknown and not any(parsed.tree.recursive_crawl(kind)):
+        found.append(f"no {kind}")
+    return found + unknown
+
+
+@pytest.mark.parametrize("version", [(11, 2), (19, 3)], ids=["11.2", "19.3"])
+def test_sql_follows_a_grammar_of_oracles(version):
+    log = log_of(version)
+    for name, sql in statements(log).items():
+        assert syntax_errors(sql) == [], name
+    for number in (1, 8, 50):
+        assert syntax_errors(log._block_text(number)) == [], number
+    for _, sql in log._statements():
+        assert syntax_errors(sql) == []
+        if "INDEX" in sql:
+            assert syntax_errors(f"{sql} ONLINE") == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("DECLARE", "DECLAR"),
+        ("newest NUMBER;", "NUMBER newest;"),
+        ("BEGIN", ""),
+        ("THEN", ""),
+        ("END IF;", "ENDIF;"),
+        ("END LOOP;", "END;"),
+        ("EXIT WHEN", "EXIT IF"),
+        ("IN 1..", "1.."),
+        (" VALUES (drawn,", " (drawn,"),
+        ("WHERE sender_id", "sender_id"),
+        ("EXCEPTION WHEN", "EXCEPT WHEN"),
+        ("INTO newest FROM", "INTO FROM"),
+        ("COMMIT;", "COMMIT,"),
+        (":data_0);", ":data_0;"),
+    ],
+)
+def test_grammar_finds_a_block_that_is_broken(old, new):
+    block = log_of((19, 3))._block_text(1)
+    assert old in block
+    assert syntax_errors(block.replace(old, new))
 
 
 def test_reading_asks_for_no_more_than_the_page():
@@ -1177,6 +1241,40 @@ async def test_schema_of_another_owner(make_store):
 def test_unknown_service_is_a_connection_error(make_store):
     with pytest.raises(ConnectionException, match=r"ORA-12514.*lsnrctl"):
         make_store(db="no_such_service", timeout=1)
+
+
+@on_oracle
+def test_all_that_a_store_sends_is_looked_at(make_store):
+    """With what SQLAlchemy adds, from the first connection on."""
+    sent = set()
+
+    def note(_connection, _cursor, sql, *_rest):
+        sent.add(sql)
+
+    sa.event.listen(sa.engine.Engine, "before_cursor_execute", note)
+    try:
+        store = make_store(record_exp=60)
+        store._log.append("ada", [ENTRY], START)
+        store._log.append("grace", [ENTRY] * 51, START)
+        executed(store, "UPDATE rasa_trackers_expiry SET expires_at = 0")
+        store._log.purge_expired()
+        end = store._log.append("ada", [ENTRY] * 8, START)
+        store._log.replace("ada", [ENTRY], end)
+        page = store._log.read_back("ada", 1)
+        store._log.read_back("ada", 1, page.events[0].position)
+        store._log.read_back("ada")
+        store._log.sender_ids()
+        store._log.delete("ada")
+        store._log._create_tail_index()
+        with store._log._engine.connect() as connection:
+            assert store._log._is_small(connection)
+    finally:
+        sa.event.remove(sa.engine.Engine, "before_cursor_execute", note)
+    kinds = {re.match(r"\s*(\w+)", sql).group(1).upper() for sql in sent}
+    assert kinds == {"CREATE", "DECLARE", "DELETE", "INSERT", "SELECT", "UPDATE"}
+    for sql in sent:
+        assert syntax_errors(sql) == [], sql
+        assert complaints(sql) == [], sql
 
 
 @on_oracle
