@@ -141,9 +141,10 @@ def test_a_run_without_java_fails_and_says_what_to_install(tmp_path):
     )
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
     assert "apt-get install default-jre-headless" in done.stdout
-    assert re.search(r"^=+ (\d+ deselected, )?.*\d+ errors?.* =+$", done.stdout, re.M)
+    counted = done.stdout.splitlines()[-1]
+    assert re.search(r"\d+ errors?\b", counted)
     for outcome in ("passed", "skipped"):
-        assert f" {outcome}" not in done.stdout.splitlines()[-1]
+        assert f" {outcome}" not in counted
 
 
 def test_h2_whose_jar_is_broken_is_an_error(monkeypatch, tmp_path):

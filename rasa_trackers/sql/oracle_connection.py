@@ -481,14 +481,33 @@ def _connector(
         return connection
 
     attempts = threading.Semaphore(_MOST_ATTEMPTS)
-    return lambda: connect_within(timeout, connect, attempts)
+    return lambda: attempt(timeout, connect, attempts)
 
 
-def connect_within(
-    timeout: float,
-    connect: Callable[[], Any],
-    attempts: Optional[threading.Semaphore] = None,
+def attempt(
+    timeout: float, connect: Callable[[], Any], attempts: threading.Semaphore
 ) -> Any:
+    """:func:`connect_within`, one of so many at a time, also of those given up.
+
+    Raises:
+        TimeoutError: when the time is over.
+    """
+    if not attempts.acquire(timeout=timeout):
+        raise TimeoutError(
+            "earlier attempts to connect still wait in Oracle's client; set "
+            "CONNECT_TIMEOUT in the address in tnsnames.ora"
+        )
+
+    def connect_once() -> Any:
+        try:
+            return connect()
+        finally:
+            attempts.release()
+
+    return connect_within(timeout, connect_once)
+
+
+def connect_within(timeout: float, connect: Callable[[], Any]) -> Any:
     """``connect()``, given up after ``timeout`` seconds.
 
     python-oracledb's thin mode waits without end for a server that takes the
@@ -497,19 +516,9 @@ def connect_within(
     its socket to itself: the thread stays there until the limits in the address end
     it, and holds up nobody, not even the end of the process.
 
-    Args:
-        timeout: Seconds.
-        connect: What connects.
-        attempts: What each attempt takes one of for as long as it lasts.
-
     Raises:
         TimeoutError: when the time is over.
     """
-    if attempts is not None and not attempts.acquire(timeout=timeout):
-        raise TimeoutError(
-            "earlier attempts to connect still wait in Oracle's client; set "
-            "CONNECT_TIMEOUT in the address in tnsnames.ora"
-        )
     outcome: Dict[str, Any] = {}
     sockets: Dict[str, int] = {}
     done = threading.Event()
@@ -535,8 +544,6 @@ def connect_within(
             outcome["error"] = error
         finally:
             sys.setprofile(None)
-            if attempts is not None:
-                attempts.release()
             with lock:
                 late = outcome.get("late")
                 done.set()

