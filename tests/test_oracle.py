@@ -280,6 +280,19 @@ def test_script_makes_the_columns_that_the_store_uses():
                 )
 
 
+def test_names_are_short_enough_for_oracle_11():
+    """And 12.1; from 12.2 on it is 128."""
+    metadata = tables().events.metadata
+    names = [sequence.name for sequence in metadata._sequences.values()]
+    for table in metadata.tables.values():
+        indexes = [index.name for index in table.indexes]
+        names += [table.name, *(column.name for column in table.c), *indexes]
+    names += [index.name for index in tables() if isinstance(index, sa.Index)]
+    assert "events_seq" in names
+    assert "ix_events_sender_id_id" in names
+    assert [name for name in names if len(name) > 30] == []
+
+
 def test_lock_ids_are_negative_and_fit_any_column_of_numbers():
     found = {lock_id(f"user-{number}") for number in range(2000)}
     assert len(found) == 2000
@@ -1246,6 +1259,34 @@ async def test_conversation_without_a_sender_id_is_refused(store):
     assert await store.retrieve("") is None
     with pytest.raises(RasaException, match="without a sender id cannot"):
         await store.save(tracker("", turn()))
+
+
+@on_oracle
+def test_worker_that_comes_second_takes_what_the_first_one_made(
+    make_store, monkeypatch
+):
+    """Both have seen that there is nothing."""
+    missing = ["events", "events_seq", "rasa_trackers_expiry"]
+    monkeypatch.setattr(OracleEventLog, "_missing", lambda *_: missing)
+    first, second = make_store(record_exp=60), make_store(record_exp=60)
+    position = first._log.append("ada", [ENTRY], START)
+    assert second._log.append("ada", [ENTRY], position) > position
+
+
+@on_h2
+def test_index_of_another_name_is_taken(make_store, monkeypatch):
+    """Oracle has one index of the same columns only: ORA-01408."""
+    original = h2_driver.Cursor.execute
+
+    def execute(cursor, statement, parameters=None):
+        if statement.startswith("CREATE INDEX"):
+            raise h2_driver.DatabaseError(
+                h2_driver._Error(1408, "such column list already indexed")
+            )
+        return original(cursor, statement, parameters)
+
+    monkeypatch.setattr(h2_driver.Cursor, "execute", execute)
+    assert make_store()._log.append("ada", [ENTRY], START)
 
 
 @on_oracle
