@@ -14,7 +14,6 @@ import re
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import types
@@ -1427,12 +1426,12 @@ def test_suites_run_on_an_oracle_server(oracle_server):
     assert "Oracle" in oracle_server.version()
 
 
-def run_suite(*arguments, **environment):
+def run_suite(folder, *arguments, **environment):
     """A test run that takes H2's driver for the real ones."""
     checkout = Path(__file__).parents[1]
     servers = checkout / "tests" / "servers"
-    first = os.environ.get("PYTHONPATH", "")
-    path = os.pathsep.join([str(servers / "h2_modules"), str(servers.parent), first])
+    path = [str(servers / "h2_modules"), str(servers.parent)]
+    path += filter(None, [os.environ.get("PYTHONPATH")])
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"),
@@ -1440,8 +1439,8 @@ def run_suite(*arguments, **environment):
         ],
         check=False,
         # Not the checkout, whose sources would be tested instead of the wheel.
-        cwd=tempfile.gettempdir(),
-        env={**os.environ, "PYTHONPATH": path, **environment},
+        cwd=str(folder),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -1462,9 +1461,9 @@ def passes_for_oracle(h2_server):
 SUITE = (str(Path(__file__).with_name("test_event_log.py")), "-k", "oracle and append")
 
 
-def test_suite_runs_on_the_server_of_the_url(passes_for_oracle, h2_server):
+def test_suite_runs_on_the_server_of_the_url(passes_for_oracle, h2_server, tmp_path):
     url = f"oracle+cx_oracle://{passes_for_oracle}"
-    code, printed = run_suite(*SUITE, TEST_ORACLE_URL=url)
+    code, printed = run_suite(tmp_path, *SUITE, TEST_ORACLE_URL=url)
     assert code == 0, printed
     assert " passed" in printed
     assert " skipped" not in printed
@@ -1476,7 +1475,7 @@ def test_suite_runs_on_the_server_of_the_url(passes_for_oracle, h2_server):
         assert cursor.fetchall() == []
         cursor.execute("CREATE TABLE mine (x INTEGER)")
         raw.commit()
-    code, printed = run_suite(*SUITE, TEST_ORACLE_URL=url)
+    code, printed = run_suite(tmp_path, *SUITE, TEST_ORACLE_URL=url)
     assert code == 1, "a schema that somebody uses"
     assert "need an empty schema, and rasa's has MINE" in printed
     assert " passed" not in printed
@@ -1493,7 +1492,9 @@ def test_suite_runs_on_the_container_of_a_docker_engine(
     )
     engine.chmod(0o755)
     path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
-    code, printed = run_suite(*SUITE, "--docker", PATH=path, TEST_ORACLE_URL="")
+    code, printed = run_suite(
+        tmp_path, *SUITE, "--docker", PATH=path, TEST_ORACLE_URL=""
+    )
     assert code == 0, printed
     assert " passed" in printed
     assert " skipped" not in printed
