@@ -118,15 +118,16 @@ class EventDecoder:
         errors: Dict[int, UndecodableEvent] = {}
         classes = self._classes
         for index, parameters in enumerate(_parsed_at_once(texts)):
-            event: Optional[Event]
+            event: Optional[Event] = None
             try:
                 event = classes[parameters["event"]]._from_parameters(parameters)  # noqa: SLF001
-            except Exception:  # noqa: BLE001 - what it means is said below
+            except Exception:  # noqa: BLE001, S110 - what it means is found out now
+                pass
+            if event is None:
                 try:
                     event = self.decode(texts[index])
                 except UndecodableEvent as error:
                     errors[index] = error
-                    continue
             if event is not None:
                 events.append(event)
         return events, errors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import time
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Sequence
@@ -16,8 +15,6 @@ from rasa_trackers.sql.schema import COLUMN_LENGTH, Tables
 
 #: Expired conversations that one call of ``purge_expired`` erases.
 _PURGE_BATCH = 100
-
-_DATA = operator.attrgetter("data")
 
 
 class SQLEventLog(EventLog):
@@ -231,10 +228,8 @@ class SQLEventLog(EventLog):
             parameters.update(limit=limit, before=before)
         with self._engine.connect() as connection:
             rows = self._fetch(connection.execute(statement, parameters))
-        stored = list(map(Stored._make, rows))
-        if None in map(_DATA, stored):
-            # A row without data is a damaged one, and no reason to lose the others.
-            stored = [Stored(position, data or "") for position, data in rows]
+        # A row without data is a damaged one, and no reason to lose the others.
+        stored = [Stored(position, data or "") for position, data in rows]
         if limit is not None:
             stored.reverse()
         return Page(stored, complete=limit is None or len(stored) < limit)
