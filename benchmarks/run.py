@@ -278,9 +278,7 @@ def lists(opened: Opened, found: Sequence[Contender], size: Size) -> Any:
         process, database = stores[0].process, opened.new_database()
         names = {each.which: database for each in stores}
         process.call("use", names=names)
-        process.call(
-            "fill_many", which=RASAS, count=size.many, events=size.many_events
-        )
+        process.call("fill_many", which=RASAS, count=size.many, events=size.many_events)
         for each in stores:
             starts[each.name] = {
                 what: round(seconds, 3)

@@ -8,6 +8,7 @@ not go into one environment, take turns in one run.
 import asyncio
 import gc
 import json
+import logging
 import os
 import statistics
 import sys
@@ -15,6 +16,8 @@ import time
 import traceback
 import tracemalloc
 from typing import Any, Dict, List, Sequence, TextIO, Tuple
+
+from rasa.utils.log_utils import configure_structlog
 
 import conversations
 import multiplying
@@ -33,6 +36,8 @@ from stores import (
 
 #: Seconds between two looks at whether the event loop turns.
 _BEAT = 0.002
+#: Seconds after which `keys` is not called again.
+_LONGEST_LIST = 5.0
 
 
 class Workbench:
@@ -169,6 +174,9 @@ class Workbench:
                 )
                 count += 1
                 number += at_once
+                # A store whose calls block has never given way to anybody else, and
+                # the rest of Rasa would have by now.
+                await asyncio.sleep(0)
 
         async def beat() -> None:
             nonlocal longest
@@ -188,7 +196,7 @@ class Workbench:
     # Space
 
     async def memory(self, which: str, sender_id: str) -> Dict[str, float]:
-        """Bytes of memory for each event of a tracker, kept and at the most meanwhile."""
+        """Bytes of memory for each event of a tracker: kept, and the most meanwhile."""
         store = self._store(which)
         await store.retrieve(sender_id)
         gc.collect()
@@ -243,10 +251,15 @@ class Workbench:
         return {"started": started, "ready": ready}
 
     async def keys(self, which: str, times: int) -> List[float]:
-        """Seconds that each of some calls of `keys` takes; then how many there are."""
+        """Seconds that `keys` takes, the median of some calls; and how many there are.
+
+        Args:
+            which: The contender.
+            times: How many calls at the most; a slow one is not made again.
+        """
         store = open_store(self._place, which, self._names[which])
-        took = []
-        for _ in range(times):
+        took: List[float] = []
+        while len(took) < times and sum(took) < _LONGEST_LIST:
             begin = time.perf_counter()
             count = len(list(await store.keys()))
             took.append(time.perf_counter() - begin)
@@ -273,6 +286,8 @@ def serve(requests: TextIO, answers: TextIO) -> None:
 
 
 if __name__ == "__main__":
+    # As Rasa's own command line does; Rasa Pro's stores else write lines without end.
+    configure_structlog(logging.WARNING)
     # What libraries print is not to stand between the answers.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as output:
         os.dup2(2, 1)

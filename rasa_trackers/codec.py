@@ -118,11 +118,11 @@ class EventDecoder:
         errors: Dict[int, UndecodableEvent] = {}
         classes = self._classes
         for index, parameters in enumerate(_parsed_at_once(texts)):
-            event: Optional[Event] = None
+            event: Optional[Event]
             try:
                 event = classes[parameters["event"]]._from_parameters(parameters)  # noqa: SLF001
-            except Exception:  # noqa: BLE001, S110 - what it means is found out now
-                pass
+            except Exception:  # noqa: BLE001 - what it means is found out now
+                event = None
             if event is None:
                 try:
                     event = self.decode(texts[index])
