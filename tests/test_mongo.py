@@ -300,6 +300,21 @@ async def test_no_document_grows_without_bound(store, collection):
     assert max(lengths) <= documents.BUCKET_EVENTS
 
 
+async def test_read_of_many_buckets_is_two_round_trips(watched, commands):
+    position = watched._log.append("ada", many(1000), START)
+    for limit in (130, 500, 960, 1000, 2000, None):
+        commands.clear()
+        page = watched._log.read_back("ada", limit)
+        assert commands.names == ["find", "find"]
+        assert page.events[-1].position == position
+        assert len(page.events) >= min(limit or 1000, 1000)
+        assert page.complete == (len(page.events) == 1000)
+        # No bucket more than what is asked for stands in.
+        buckets = commands.replies[-1]["cursor"]["firstBatch"]
+        found = sum(len(bucket["log"]) for bucket in buckets)
+        assert found < (limit or 1000) + documents.BUCKET_EVENTS
+
+
 async def test_conversation_of_40_megabytes(watched, commands, collection):
     text = "x" * 10_000
     kept = tracker("ada")

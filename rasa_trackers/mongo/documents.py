@@ -38,6 +38,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+import operator
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from rasa_trackers.event_log import Entry, Stored
@@ -56,6 +57,8 @@ KEPT_BYTES = BUCKET_BYTES // 2
 _OVERHEAD = 128
 #: Characters of a name; it is there for queries, the event's text has it in full.
 _NAME_LENGTH = 255
+
+_DATA = operator.itemgetter("data")
 
 
 def open_id(sender_id: str) -> str:
@@ -120,7 +123,7 @@ def split(events: Sequence[Document]) -> Split:
 
 def stored(log: Sequence[Document], first: int) -> List[Stored]:
     """The events of a bucket whose first one has the position ``first``."""
-    return [Stored(first + index, event["data"]) for index, event in enumerate(log)]
+    return list(map(Stored, range(first, first + len(log)), map(_DATA, log)))
 
 
 def stored_by_rasa(events: Sequence[Any], first: int) -> List[Stored]:
