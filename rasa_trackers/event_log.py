@@ -131,8 +131,12 @@ class EventLog(ABC):
     #: How messages name the place: server and database, never a password.
     name: str
 
-    #: Characters that a sender id may have, or ``None`` for any number.
+    #: Characters that a sender id or a user id may have; ``None`` for any number.
     max_sender_id: Optional[int] = None
+
+    #: Whether each append has to name the user, for what leads from the user to the
+    #: conversation to live as long as the conversation does.
+    needs_user: bool = False
 
     @abstractmethod
     def open(self) -> None:
@@ -165,8 +169,6 @@ class EventLog(ABC):
                 ``START`` for an empty log.
             user: Whose conversation it is from now on. ``conversation_started`` is
                 only kept where none is known yet. ``None`` leaves both as they are.
-                With ``record_exp`` the caller names the user each time, so that what
-                leads from the user to the conversation can be renewed too.
 
         Returns:
             The position of the last entry, or ``None`` when the log ends

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from rasa.core.tracker_store import TrackerStore
 from rasa.shared.exceptions import ConnectionException, RasaException
 from rasa.utils.endpoints import EndpointConfig
 from sqlalchemy.engine.url import make_url
 
 from conversations import add, as_dicts, conversation, dicts, tracker, turn
+from rasa_api import TrackerStore
 from rasa_trackers.event_log import START, Entry
 from rasa_trackers.sql import oracle
 from rasa_trackers.sql.connection import engine_url

@@ -166,7 +166,7 @@ def test_conversation_that_is_replaced_by_nothing_is_nobodys(log):
 
 
 async def test_expired_conversation_is_nobodys(make_store, eventually):
-    log = make_store(record_exp=0.3)._log
+    log = make_store(record_exp=1.5)._log
     log.append("ada", entries("a"), START, User("u", 5.0))
     assert sender_ids(log, "u") == ["ada"]
 
@@ -185,12 +185,12 @@ async def test_expired_conversation_is_nobodys(make_store, eventually):
 
 
 async def test_each_append_renews_what_leads_to_the_conversation(make_store):
-    log = make_store(record_exp=1.0)._log
+    log = make_store(record_exp=2.0)._log
     position = START
     for name in "abcdef":
         position = log.append("ada", entries(name), position, User("u", 5.0))
         assert position is not None
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.5)
     assert sender_ids(log, "u") == ["ada"]
 
 

@@ -13,11 +13,12 @@ import asyncio
 import json
 import sys
 
-from rasa.core.tracker_store import TrackerStore
 from rasa.shared.core.domain import Domain
 from rasa.shared.core.events import UserUttered
 from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.utils.endpoints import EndpointConfig
+
+from rasa_api import TrackerStore
 
 
 async def main() -> None:
