@@ -13,7 +13,7 @@ from rasa.utils.endpoints import EndpointConfig
 
 import rasa_trackers
 from backends import BACKENDS, Backend, Endpoint
-from rasa_trackers import rasa_versions
+from rasa_trackers import rasa_versions, tracker_store
 from rasa_trackers.rasa_versions import TrackerStore
 
 
@@ -43,7 +43,9 @@ def pytest_collection_modifyitems(
 pytest_plugins = ["servers.fixtures"]
 
 #: Only Rasa Pro knows of users.
-collect_ignore = [] if rasa_versions.KNOWS_USERS else ["test_users.py"]
+collect_ignore = (
+    [] if rasa_versions.KNOWS_USERS else ["test_users.py", "test_mongo_users.py"]
+)
 
 #: Makes a store as Rasa does; options are added to the endpoint.
 MakeStore = Callable[..., TrackerStore]
@@ -102,6 +104,8 @@ def load() -> Iterator[Callable[..., TrackerStore]]:
     def load(
         endpoint: Endpoint, domain: Any = None, broker: Any = None
     ) -> TrackerStore:
+        # As that of another process, which opens it at once.
+        tracker_store._OPENED.clear()
         store = _unwrapped(
             TrackerStore.create(EndpointConfig(**endpoint), domain, broker)
         )
