@@ -186,11 +186,13 @@ async def test_user_is_carried_over_by_an_append_that_is_refused(rasas, log):
 
 
 async def test_rasas_document_is_not_answered_beside_the_open_bucket(rasas, log):
-    await save(rasas, "ada", "u", conversation(1, 2))
     await save(rasas, "grace", "u", conversation(1, 2))
+    await save(rasas, "ada", "u", conversation(1, 2))
     log.append("ada", entries("a"), end(log, "ada"))
     log.append("grace", entries("a"), end(log, "grace"), User("v", 1.0))
     assert sender_ids(log, "u") == ["ada"]
+    # Nor does it take another one's place.
+    assert sender_ids(log, "u", limit=1) == ["ada"]
     assert sender_ids(log, "v") == ["grace"]
     assert log.count_conversations(0.0) == 2
 
@@ -284,12 +286,16 @@ async def test_conversation_is_continued_by_tracker_and_found(rasas, store):
 
 
 async def test_rasas_own_store_after_this_one(rasas, log):
-    """It finds its own document's conversation as it was."""
+    """It finds its own document's conversation as it was, and lists one of this store."""
     old = conversation(1, 1)
     await save(rasas, "ada", "u", old)
     log.append("ada", entries("a"), end(log, "ada"))
     full = await rasas.retrieve_full_tracker("ada")
     assert (as_dicts(full), full.user_id) == (dicts(old), "u")
+    log.append("grace", entries("a"), START, User("v", 5.0))
+    (grace,) = await rasas.get_serialized_trackers_by_user_id("v")
+    assert (grace["sender_id"], grace["events"]) == ("grace", [])
+    assert await rasas.retrieve_full_tracker("grace") is None
 
 
 # Round trips
