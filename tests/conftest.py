@@ -43,12 +43,15 @@ def pytest_collection_modifyitems(
 pytest_plugins = ["servers.fixtures"]
 
 #: Only Rasa Pro knows of users.
-collect_ignore = (
-    [] if rasa_versions.KNOWS_USERS else ["test_users.py", "test_mongo_users.py"]
-)
+_RASA_PRO_ONLY = ["test_rasa_pro.py", "test_users.py", "test_mongo_users.py"]
+collect_ignore = [] if rasa_versions.KNOWS_USERS else _RASA_PRO_ONLY
 
 #: Makes a store as Rasa does; options are added to the endpoint.
 MakeStore = Callable[..., TrackerStore]
+
+
+# Rasa Pro's LiteLLM else looks for a newer list of prices at each import.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 
 @pytest.fixture(autouse=True)

@@ -286,7 +286,7 @@ async def test_conversation_is_continued_by_tracker_and_found(rasas, store):
 
 
 async def test_rasas_own_store_after_this_one(rasas, log):
-    """It finds its own document's conversation as it was, and lists one of this store."""
+    """It finds its own conversation as it was, and only lists one of this store."""
     old = conversation(1, 1)
     await save(rasas, "ada", "u", old)
     log.append("ada", entries("a"), end(log, "ada"))
