@@ -56,22 +56,6 @@ def demo(session: nox.Session) -> None:
     session.run("python", "tests/demo.py", interrupt_timeout=10)
 
 
-# SQLAlchemy, redis-py and pymongo as Rasa Pro 3.21 has them.
-NEWER_DRIVERS = ["sqlalchemy==2.0.*", "redis==8.1.*", "pymongo==4.18.*"]
-
-
-@nox.session(python=PYTHON)
-def drivers(session: nox.Session) -> None:
-    """Runs what depends on the drivers on newer ones than Rasa 3.6 has."""
-    session.install(RASA, ".", "--group", "tests")
-    # By themselves, since they go against what Rasa 3.6 asks for.
-    session.install(*NEWER_DRIVERS)
-    names = ("event_log", "tracker_store", "sql", "oracle", "redis_faults", "mongo")
-    files = [f"tests/test_{name}.py" for name in names]
-    selected = ("-k", "not memory and not prefix and not valkey")
-    session.run("pytest", *(session.posargs or [*files, *selected]))
-
-
 @nox.session
 @nox.parametrize("python,rasa", MATRIX)
 def tests(session: nox.Session, rasa: str) -> None:
