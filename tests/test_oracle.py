@@ -1040,9 +1040,11 @@ with log._engine.connect() as connection:
     )
     _, notes = with_client(driver, client_folder, 1, script)
     assert notes[1] == "prepare INSERT"
-    assert len([note for note in notes if note.startswith("bind")]) == 6
-    assert notes.count("execute") == 1
-    assert "lob" not in notes
+    binds = {note.split()[1]: note.split()[2] for note in notes[2:-1]}
+    assert binds["data"] == "1", "text, and not 112, a CLOB"
+    assert binds["timestamp"] == "22"
+    assert len(binds) == len(notes[2:-1]) == 6
+    assert notes[-1] == "execute"
 
 
 def test_attempts_that_hang_are_not_without_number():
