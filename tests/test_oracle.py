@@ -934,7 +934,7 @@ def with_client(driver, folder, port, script):
         encoding="utf-8",
         env={**os.environ, NOTES_VARIABLE: str(notes)},
         # The client would wait for as long as the test holds its port silent.
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, notes.read_text(encoding="utf-8").splitlines()
