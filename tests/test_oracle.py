@@ -40,7 +40,7 @@ from rasa_trackers.sql.oracle_connection import (
 from rasa_trackers.sql.schema import tables
 from servers import h2_driver
 from servers.h2 import H2Server
-from servers.oracle_client import CONNECTS_VARIABLE, client_library
+from servers.oracle_client import NOTES_VARIABLE, client_library
 from servers.silent import closed_port, silent_port, unreachable_port
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -912,9 +912,9 @@ options = {{"lib_dir": folder}}
 if driver == "oracledb":
     options["thick_mode"] = True
 
-def make():
+def make(db="FREEPDB1"):
     return OracleTrackerStore(
-        url="127.0.0.1", port=port, db="FREEPDB1", timeout=1, query=options
+        url="127.0.0.1", port=port, db=db, timeout=1, query=options
     )
 
 def connects():
@@ -937,9 +937,10 @@ def client_folder(tmp_path_factory):
 
 
 def with_client(driver, folder, port, script):
-    """What a process prints that uses Oracle's client, and where that connected to."""
-    connects = folder / "connects"
-    connects.unlink(missing_ok=True)
+    """What a process prints that uses Oracle's client, and what that noted."""
+    notes = folder / "notes"
+    with contextlib.suppress(FileNotFoundError):
+        notes.unlink()
     indented = "".join(f"    {line}\n" for line in script.splitlines())
     done = subprocess.run(
         [
@@ -949,25 +950,25 @@ def with_client(driver, folder, port, script):
         check=False,
         capture_output=True,
         encoding="utf-8",
-        env={**os.environ, CONNECTS_VARIABLE: str(connects)},
+        env={**os.environ, NOTES_VARIABLE: str(notes)},
         # The client would wait for as long as the test holds its port silent.
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout, connects.read_text(encoding="utf-8").splitlines()
+    return done.stdout, notes.read_text(encoding="utf-8").splitlines()
 
 
 @CLIENT_DRIVERS
 def test_silent_peer_of_oracles_client_is_given_up(client_folder, driver):
     """Its thread, which nothing can cut, does not keep the process from ending."""
     with silent_port() as port:
-        printed, addresses = with_client(driver, client_folder, port, "make()")
+        printed, notes = with_client(driver, client_folder, port, "make()")
     assert "ConnectionException Oracle database 'FREEPDB1'" in printed
     assert "within 1 seconds" in printed
     assert "1 still connect" in printed
-    (address,) = addresses
-    assert address == (
-        "(DESCRIPTION=(CONNECT_TIMEOUT=1)(TRANSPORT_CONNECT_TIMEOUT=1)"
+    (connect,) = notes
+    assert connect == (
+        "connect (DESCRIPTION=(CONNECT_TIMEOUT=1)(TRANSPORT_CONNECT_TIMEOUT=1)"
         f"(ADDRESS=(PROTOCOL=TCP)(HOST=127.0.0.1)(PORT={port}))"
         "(CONNECT_DATA=(SERVICE_NAME=FREEPDB1)))"
     )
@@ -988,10 +989,10 @@ async def ask():
 asyncio.run(ask())
 """
     with silent_port() as port:
-        printed, addresses = with_client(driver, client_folder, port, script)
+        printed, notes = with_client(driver, client_folder, port, script)
     assert printed.count("ConnectionException Oracle database 'FREEPDB1'") == 3
     assert "3 still connect" in printed
-    assert len(addresses) == 3
+    assert len(notes) == 3
 
 
 @CLIENT_DRIVERS
@@ -1001,6 +1002,67 @@ def test_errors_of_oracles_client_are_connection_errors(client_folder, driver):
     assert "ConnectionException" in printed
     assert "ORA-12541" in printed
     assert "0 still connect" in printed
+
+
+APPEND = """
+import contextlib
+import sqlalchemy.exc
+from rasa_trackers.event_log import Entry
+from rasa_trackers.sql import oracle
+
+oracle._LONGEST_VARCHAR = 32767
+OracleEventLog.open = lambda log: None
+log = make("ANSWERS")._log
+type(log._engine.dialect).initialize = lambda dialect, connection: None
+entry = Entry("x" * %d, "slot", 1753011122.123457, None, "name")
+with contextlib.suppress(sqlalchemy.exc.DatabaseError):
+    log.append("ada", [entry] * 2, 0)
+"""
+
+
+@CLIENT_DRIVERS
+def test_append_is_one_call_of_oracles_client(client_folder, driver):
+    """By the real driver; types are numbered as in Oracle's ocidfn.h."""
+    _, notes = with_client(driver, client_folder, 1, APPEND % 8191)
+    assert notes[1:2] == ["prepare DECLARE"]
+    assert notes[-1] == "execute"
+    binds = {note.split()[1]: note.split()[2:] for note in notes[2:-1]}
+    text, number, double = "1", "6", "22"
+    assert binds["data_0"] == [text, "32764"]
+    assert binds["timestamp_1"] == [double, "8"]
+    assert binds["intent_name_1"][0] == text
+    assert binds["lock_id"][0] == number
+    assert len(binds) == len(notes[2:-1]) == 14, "each name is bound once"
+
+
+@CLIENT_DRIVERS
+def test_longer_text_would_be_a_clob_of_oracles_client(client_folder, driver):
+    """So the store has a limit for what goes into a block."""
+    _, notes = with_client(driver, client_folder, 1, APPEND % 8192)
+    assert notes.count("lob") == 2
+    assert [note for note in notes if note.startswith("bind data_")] == [
+        f"bind data_{number} 112 8" for number in range(2)
+    ]
+    assert oracle._LONGEST_VARCHAR == 8191
+
+
+@CLIENT_DRIVERS
+def test_many_long_texts_are_one_call_of_oracles_client(client_folder, driver):
+    """Without a CLOB that is made for any of them."""
+    script = (
+        (APPEND % 40_000).partition("with")[0]
+        + """
+with log._engine.connect() as connection:
+    connection.execute(log._insert_events, log._rows("ada", [entry] * 60))
+"""
+    )
+    _, notes = with_client(driver, client_folder, 1, script)
+    assert notes[1] == "prepare INSERT"
+    binds = {note.split()[1]: note.split()[2] for note in notes[2:-1]}
+    assert binds["data"] == "1", "text, and not 112, a CLOB"
+    assert binds["timestamp"] == "22"
+    assert len(binds) == len(notes[2:-1]) == 6
+    assert notes[-1] == "execute"
 
 
 def test_attempts_that_hang_are_not_without_number():
