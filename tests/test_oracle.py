@@ -25,7 +25,8 @@ from rasa.shared.exceptions import ConnectionException, RasaException
 from sqlalchemy.engine.url import make_url
 
 from conversations import add, as_dicts, conversation, dicts, tracker, turn
-from rasa_trackers.event_log import START, Entry
+from rasa_trackers.event_log import START, Entry, User
+from rasa_trackers.rasa_versions import KNOWS_USERS
 from rasa_trackers.sql import oracle
 from rasa_trackers.sql.connection import engine_url
 from rasa_trackers.sql.log import _READ_BATCH
@@ -171,14 +172,19 @@ def complaints(sql):
     return found
 
 
+def looked_at(sql):
+    """Without what the lint below mistakes for something else."""
+    # A list that is kept short.
+    assert _READ_BATCH < 1000
+    sql = re.sub(r"IN \((__\[POSTCOMPILE_|:)sender_ids[^()]*\)", "", sql)
+    # A column that is a query of its own.
+    return re.sub(r"\(SELECT users.user_id [^()]*\) AS user_id", "user_id", sql)
+
+
 @pytest.mark.parametrize("version", [(11, 2), (19, 3)], ids=["11.2", "19.3"])
 def test_sql_has_nothing_that_oracle_rejects(version):
     for name, sql in statements(log_of(version)).items():
-        # A list that is kept short, and a column that is a query of its own.
-        assert _READ_BATCH < 1000
-        text = sql.replace("IN (__[POSTCOMPILE_sender_ids])", "")
-        text = re.sub(r"\(SELECT users.user_id [^()]*\) AS user_id", "user_id", text)
-        assert complaints(text) == [], name
+        assert complaints(looked_at(sql)) == [], name
         if version < (12,):
             assert "FETCH FIRST" not in sql, name
     for _, sql in log_of(version)._statements():
@@ -1470,6 +1476,10 @@ def test_all_that_a_store_sends_is_looked_at(make_store):
         store._log.read_back("ada", 1, page.events[0].position)
         store._log.read_back("ada")
         store._log.sender_ids()
+        store._log.count_conversations(0.0)
+        if KNOWS_USERS:
+            store._log.append("ada", [], page.events[-1].position, User("u", 1.0))
+            assert store._log.conversations_of("u", 1)
         store._log.delete("ada")
         store._log._create_tail_index()
         with store._log._engine.connect() as connection:
@@ -1479,8 +1489,8 @@ def test_all_that_a_store_sends_is_looked_at(make_store):
     kinds = {re.match(r"\s*(\w+)", sql).group(1).upper() for sql in sent}
     assert kinds == {"CREATE", "DECLARE", "DELETE", "INSERT", "SELECT", "UPDATE"}
     for sql in sent:
-        assert syntax_errors(sql) == [], sql
-        assert complaints(sql) == [], sql
+        assert syntax_errors(sql.replace("OFFSET 0 ROWS", "")) == [], sql
+        assert complaints(looked_at(sql)) == [], sql
 
 
 @on_oracle
