@@ -72,8 +72,8 @@ def tests(session: nox.Session, rasa: str) -> None:
     )
 
 
-# What is measured beside it, in an environment of its own.
-PRO_PYTHON, PRO = "3.11", "rasa-pro==3.21.0"
+# Of the environment in which Rasa Pro is measured beside it.
+PRO_PYTHON = "3.11"
 
 
 @nox.session(python=PYTHON, default=False)

@@ -224,11 +224,12 @@ def section(report: Report) -> str:
         f"{data['crowd']['events']} events each; in brackets the milliseconds for "
         f"which the event loop stood still at the longest."
     )
+    quick = ["A quick run, to be looked at for its ratios."] if data["quick"] else []
     missing = [f"No {name}: {reason}" for name, reason in data["missing"].items()]
     machine = f"{report.machine()}. `nox -s bench` measures on yours."
     picture = f"![Milliseconds a turn over the age of a conversation]({picture})"
     tables = turn_table(report), crowd_table(report), space_table(report)
-    parts = [turn, tables[0], picture, at_once, *tables[1:], *missing, machine]
+    parts = [*quick, turn, tables[0], picture, at_once, *tables[1:], *missing, machine]
     return "\n\n".join(parts)
 
 
