@@ -77,7 +77,7 @@ def logged(entry: Entry) -> Document:
 
 def size(events: Sequence[Document]) -> int:
     """About how many bytes events take in a document."""
-    return sum(len(event["data"]) + _OVERHEAD for event in events)
+    return sum(len(_text(event)) + _OVERHEAD for event in events)
 
 
 def _name(text: Optional[str]) -> Optional[str]:
@@ -120,7 +120,14 @@ def split(events: Sequence[Document]) -> Split:
 
 def stored(log: Sequence[Document], first: int) -> List[Stored]:
     """The events of a bucket whose first one has the position ``first``."""
-    return [Stored(first + index, event["data"]) for index, event in enumerate(log)]
+    return [Stored(first + index, _text(event)) for index, event in enumerate(log)]
+
+
+def _text(event: Any) -> str:
+    """The text of an event in ``log``; what others have put there has one as well."""
+    data = event.get("data") if isinstance(event, dict) else event
+    # It is skipped, and reported, where events are decoded.
+    return data if isinstance(data, str) else json.dumps(data, default=_as_json)
 
 
 def stored_by_rasa(events: Sequence[Any], first: int) -> List[Stored]:

@@ -228,8 +228,11 @@ class SQLEventLog(EventLog):
             parameters.update(limit=limit, before=before)
         with self._engine.connect() as connection:
             rows = connection.execute(statement, parameters).all()
-        # A row without data is a damaged one, and no reason to lose the others.
-        stored = [Stored(position, data or "") for position, data in rows]
+        # A row without text is a damaged one, and no reason to lose the others.
+        stored = [
+            Stored(position, data if isinstance(data, str) else "")
+            for position, data in rows
+        ]
         if limit is not None:
             stored.reverse()
         return Page(stored, complete=limit is None or len(stored) < limit)
