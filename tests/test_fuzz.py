@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from rasa.shared.core.domain import Domain
 from rasa.shared.core.events import BotUttered, Event, SlotSet, UserUttered
-from rasa.shared.exceptions import RasaException
+from rasa.shared.exceptions import ConnectionException, RasaException
 
 import rasa_trackers
 from conversations import add, as_dicts, dicts, session_start, tracker, turn
@@ -37,7 +37,8 @@ _numbers = itertools.count()
 
 #: What has a meaning in SQL, Redis' patterns and scripts, MongoDB, JSON, Python.
 odd_characters = st.sampled_from("\0'\";-$.%*?[]{}\\/:\n\ud800\udfff\u2028ßİ😀 ")
-texts = st.text(odd_characters | st.characters(), max_size=8)
+#: Not st.text(), which seldom takes the odd ones of such an alphabet.
+texts = st.lists(odd_characters | st.characters(), max_size=8).map("".join)
 json_values = st.recursive(
     st.none()
     | st.booleans()
@@ -130,11 +131,7 @@ async def test_event_of_any_shape_costs_no_other_event(store, parameters, change
     except Exception:  # noqa: BLE001 - what Rasa does not take is not ours
         assume(False)
     stored = [expected]
-    try:
-        await store.save(kept)
-    except RasaException:
-        stored = []
-        kept = await store.retrieve(sender_id)
+    await store.save(kept)
     add(kept, after)
     await store.save(kept)
     texts = [event.data for event in store._log.read_back(sender_id).events]
@@ -301,13 +298,15 @@ def test_options_of_any_type_give_a_store_or_an_error(
         # message without a remedy.
         try:
             store = store_class(domain=Domain.empty(), event_broker=None, **given)
+        except ConnectionException:
+            return
         except RasaException as error:
             refused = str(error)
         else:
             store.close()
             return
     known = {*inspect.signature(store_class).parameters, *given}
-    assert any(option in refused for option in known)
+    assert any(f"'{option}" in refused for option in known), refused
 
 
 # Damage

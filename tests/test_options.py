@@ -78,6 +78,17 @@ def test_url_that_is_no_text(endpoint, value):
         store_class(url=value)
 
 
+@pytest.mark.parametrize("value", ["a\0b", "\ud800"])
+@pytest.mark.parametrize("option", ["url", "host", "username", "password"])
+@pytest.mark.parametrize(
+    "store", ["SQLTrackerStore", "RedisTrackerStore", "MongoTrackerStore"]
+)
+def test_text_that_no_server_takes(store, option, value):
+    with pytest.raises(RasaException, match=f"'{option}'.*NUL") as raised:
+        getattr(rasa_trackers, store)(**{option: value})
+    assert value not in str(raised.value)
+
+
 # The package
 
 
