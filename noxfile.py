@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import nox
 
@@ -17,11 +18,17 @@ os.environ.pop("PYTHONPATH", None)
 # From bytecode Rasa starts in a third of the time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# The one place that says which Rasa is tested on which Python.
-PYTHON, RASA = "3.10", "rasa==3.6.21"
+# The one place that says which Rasa is tested on which Python; .python-version has to
+# name each of these. Of Rasa Pro, the oldest and the newest that it allows.
+PYTHON, RASA, PRO = "3.10", "rasa==3.6.21", "rasa-pro==3.21.0"
 MATRIX = [
-    nox.param(PYTHON, RASA, id="rasa-3.6.21"),
+    nox.param(python, rasa, id=f"{rasa.replace('==', '-')}-python{python}")
+    for rasa, pythons in {RASA: ("3.8", "3.9", PYTHON), PRO: ("3.11", "3.14")}.items()
+    for python in pythons
 ]
+
+# Processes that share the tests. Much of their time is spent waiting.
+WORKERS = ("--numprocesses=2", "--dist=worksteal")
 
 # Servers and conversations are those of the tests.
 BENCHMARK = {"PYTHONPATH": "tests"}
@@ -72,6 +79,8 @@ def tests(session: nox.Session, rasa: str) -> None:
     # `pytest`, not `python -m pytest`, which would put the sources on sys.path.
     session.run(
         "pytest",
+        # Each would have containers of its own, and Oracle's alone takes 2 GB.
+        *(() if "--docker" in session.posargs else WORKERS),
         *session.posargs,
         # What SQLAlchemy 2.0 drops warns on 1.4, and our own warnings are failures.
         env={"SQLALCHEMY_WARN_20": "1"},
@@ -79,11 +88,19 @@ def tests(session: nox.Session, rasa: str) -> None:
     )
 
 
+# What is measured beside it, in an environment of its own.
+PRO_PYTHON, PRO = "3.11", "rasa-pro==3.21.0"
+
+
 @nox.session(python=PYTHON, default=False)
 def bench(session: nox.Session) -> None:
-    """Measures a turn on all stores; writes benchmarks/ and its part of the README."""
+    """Measures all stores; writes benchmarks/ and its part of the README."""
     session.install(RASA, ".", "--group", "bench")
-    measured = ["benchmarks/turn.py", *session.posargs]
+    pro = Path(session.virtualenv.location, "rasa-pro")
+    python = pro / session.virtualenv.bin_paths[0].rpartition(os.sep)[2] / "python"
+    session.run("uv", "venv", "--allow-existing", "--python", PRO_PYTHON, str(pro))
+    session.run("uv", "pip", "install", "--python", str(python), PRO, ".")
+    measured = ["benchmarks/run.py", "--pro", str(python), *session.posargs]
     session.run("python", *measured, env=BENCHMARK, interrupt_timeout=30)
     session.run("python", "benchmarks/report.py")
 

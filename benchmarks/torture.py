@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any, Dict
 
+from run import machine
+from stores import versions
 from survival.plan import Plan
 from survival.run import Outcome, run
 from survival.stores import STORES
-from turn import machine, versions
 
 RESULTS = Path(__file__).with_name("torture.json")
 SECONDS, QUICK_SECONDS = 60.0, 12.0

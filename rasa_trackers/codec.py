@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Dict, Optional, Type
+import secrets
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Type
 
 from rasa_trackers.event_log import Entry
-from rasa_trackers.rasa_versions import Event, RasaException, event_classes
+from rasa_trackers.rasa_versions import (
+    Event,
+    RasaException,
+    event_classes,
+    from_proto_json,
+)
+
+#: Gives the form of an event that is made text of.
+Serialise = Callable[[Event], Dict[str, Any]]
 
 
 class UndecodableEvent(Exception):
     """Stored text that the running Rasa cannot turn into an event; says why."""
 
 
-def encode(event: Event) -> Entry:
+def encode(event: Event, serialise: Optional[Serialise] = None) -> Entry:
     """The text of an event, with what is stored beside it for queries.
+
+    Args:
+        event: The event.
+        serialise: Gives the form to store; by default ``Event.as_dict``.
 
     Raises:
         RasaException: when the event holds something that JSON cannot express.
@@ -24,7 +37,7 @@ def encode(event: Event) -> Entry:
     try:
         # ASCII, so that a lone surrogate or a NUL in a message reaches a database
         # that cannot store either as the escape that it is in JSON.
-        data = json.dumps(as_dict)
+        data = json.dumps(as_dict if serialise is None else serialise(event))
     except (TypeError, ValueError, RecursionError) as error:
         raise RasaException(
             f"An event of type '{event.type_name}' cannot be stored, because it holds "
@@ -38,6 +51,23 @@ def encode(event: Event) -> Entry:
         timestamp=_finite(as_dict.get("timestamp")),
         intent_name=_intent_name(as_dict),
         action_name=_text(as_dict.get("name")),
+    )
+
+
+def unreadable(data: str) -> Entry:
+    """What goes beside a text that is stored and that this Rasa cannot read."""
+    try:
+        parameters = json.loads(data)
+    except (ValueError, RecursionError):
+        parameters = None
+    parameters = parameters if isinstance(parameters, dict) else {}
+    timestamp = parameters.get("timestamp")
+    return Entry(
+        data=data,
+        type_name=_text(parameters.get("event")) or "unknown",
+        timestamp=timestamp if isinstance(timestamp, float) else None,
+        intent_name=None,
+        action_name=_text(parameters.get("name")),
     )
 
 
@@ -65,6 +95,13 @@ def _text(value: Any) -> Optional[str]:
 #: and after it as well, which takes as long again: 2.1 µs an event instead of 1.2.
 _decode_json = json.JSONDecoder().raw_decode
 
+#: Stands between texts that are decoded at once. Not known outside of this process: so
+#: no damaged texts can make up for each other, one ending within the next.
+_BETWEEN = secrets.randbits(48)
+_SEPARATOR = f",{_BETWEEN},"
+#: Characters that are decoded at once: 2 ms, during which no other thread runs.
+_LONGEST_TEXT = 256 * 1024
+
 
 class EventDecoder:
     """Decodes events with each type looked up once.
@@ -74,7 +111,7 @@ class EventDecoder:
     """
 
     def __init__(self) -> None:
-        self._classes: Dict[str, Type[Event]] = {}
+        self._classes: Dict[str, Type[Event]] = event_classes()
 
     def decode(self, data: str) -> Optional[Event]:
         """The event of a stored text; ``None`` for one that Rasa itself drops.
@@ -90,23 +127,58 @@ class EventDecoder:
             is_all = False
         if not is_all:
             parameters = _parsed(data)
-        if not isinstance(parameters, dict) or "event" not in parameters:
+        if not isinstance(parameters, dict):
             raise UndecodableEvent("it is not a Rasa event")
-        type_name = parameters["event"]
-        event_class = self._class_of(type_name)
-        if event_class is None:
-            if type_name == "topic":  # of Rasa 0.x; Rasa drops these without a word
-                return None
-            raise UndecodableEvent(f"the running Rasa has no event type '{type_name}'")
-        try:
+        type_name = parameters.get("event")
+        make: Callable[[Dict[str, Any]], Optional[Event]] = from_proto_json
+        if "event" in parameters:
+            event_class = self._class_of(type_name)
+            if event_class is None:
+                if type_name == "topic":  # of Rasa 0.x, which Rasa drops in silence
+                    return None
+                raise UndecodableEvent(
+                    f"the running Rasa has no event type '{type_name}'"
+                )
             # What ``Event.from_parameters`` calls once it has found the class.
-            return event_class._from_parameters(parameters)  # noqa: SLF001
+            make = event_class._from_parameters  # noqa: SLF001
+        try:
+            event = make(parameters)
         except Exception as error:
             # Any error at all: the text comes from a database that others write to.
             raise UndecodableEvent(
                 f"Rasa cannot make a '{type_name}' event of it "
                 f"({type(error).__name__}: {error})"
             ) from error
+        if event is None:
+            raise UndecodableEvent("it is not a Rasa event")
+        return event
+
+    def decode_all(
+        self, texts: Sequence[str]
+    ) -> Tuple[List[Event], Dict[int, UndecodableEvent]]:
+        """The events of stored texts, in order, as :meth:`decode` gives them.
+
+        Returns:
+            The events, without those that are damaged or that Rasa itself drops; and
+            what is wrong with the damaged ones, by their places in ``texts``.
+        """
+        events: List[Event] = []
+        errors: Dict[int, UndecodableEvent] = {}
+        classes = self._classes
+        for index, parameters in enumerate(_parsed_at_once(texts)):
+            event: Optional[Event]
+            try:
+                event = classes[parameters["event"]]._from_parameters(parameters)  # noqa: SLF001
+            except Exception:  # noqa: BLE001 - what it means is found out now
+                event = None
+            if event is None:
+                try:
+                    event = self.decode(texts[index])
+                except UndecodableEvent as error:
+                    errors[index] = error
+            if event is not None:
+                events.append(event)
+        return events, errors
 
     def _class_of(self, type_name: Any) -> Optional[Type[Event]]:
         if not isinstance(type_name, str):
@@ -124,3 +196,21 @@ def _parsed(data: str) -> Any:
         return json.loads(data)
     except (TypeError, ValueError, RecursionError) as error:
         raise UndecodableEvent(f"it is not JSON ({error})") from error
+
+
+def _parsed_at_once(texts: Sequence[str]) -> Sequence[Any]:
+    """What the JSON of each text says; ``None`` throughout unless all is well.
+
+    One call for many texts takes two thirds of the time: 1.0 µs an event instead of
+    1.5. Keys that recur are one object then, which saves memory too.
+    """
+    nothing: List[Any] = [None] * len(texts)
+    if sum(map(len, texts)) > _LONGEST_TEXT:
+        return nothing
+    text = f"[{_SEPARATOR.join(texts)}]"
+    try:
+        parsed, end = _decode_json(text)
+    except (ValueError, RecursionError):
+        return nothing
+    is_well = end == len(text) and parsed[1::2] == [_BETWEEN] * (len(texts) - 1)
+    return parsed[::2] if is_well and len(parsed) == 2 * len(texts) - 1 else nothing

@@ -7,11 +7,11 @@ import traceback
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rasa.core.tracker_store import TrackerStore
 from rasa.shared.exceptions import ConnectionException, RasaException
 from rasa.utils.endpoints import EndpointConfig
 
 import rasa_trackers
+from rasa_api import TrackerStore
 
 SQL = "rasa_trackers.SQLTrackerStore"
 
@@ -273,6 +273,17 @@ async def test_password_is_not_in_the_repr(load, postgresql, postgres_server):
     store = load(postgresql)
     assert postgres_server.password not in repr(store)
     assert postgresql["db"] in repr(store)
+
+
+def test_tls_of_the_environment(load, postgresql, monkeypatch):
+    """Rasa Pro's own store takes it from there; the server of the tests has none."""
+    monkeypatch.setenv("SQL_TRACKER_STORE_SSL_MODE", "require")
+    refused(load, postgresql, "SSL", "sslmode")
+    load({**postgresql, "query": {"sslmode": "disable"}})
+    # Which file it is to trust is asked of a server with TLS only.
+    monkeypatch.setenv("SQL_TRACKER_STORE_SSL_ROOT_CERTIFICATE", "ours.pem")
+    engine = load({**postgresql, "query": {"sslmode": "disable"}})._log._engine
+    assert engine.url.query == {"sslmode": "disable", "sslrootcert": "ours.pem"}
 
 
 def test_missing_schema_is_an_error(load, postgresql, monkeypatch):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import re
 import socket
 import threading
+import time
 import weakref
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import sqlalchemy as sa
 import sqlalchemy.exc
@@ -18,10 +20,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.engine.url import URL
 from sqlalchemy.pool import NullPool
 
-from rasa_trackers.event_log import START, Entry, Failure
+from rasa_trackers.event_log import START, Entry, Failure, User
 from rasa_trackers.rasa_versions import RasaException
 from rasa_trackers.sql.connection import create_engine
-from rasa_trackers.sql.log import SQLEventLog, row
+from rasa_trackers.sql.log import SQLEventLog, fetch_from_driver, row
 from rasa_trackers.sql.schema import Tables
 
 logger = logging.getLogger(__name__)
@@ -93,6 +95,9 @@ FAILURES_BY_TEXT: Dict[str, Failure] = {
     r"too many clients|connection slots": FAILURES_BY_CODE["53300"],
 }
 
+
+#: Seconds after its last use for which a connection is not tested.
+_UNTESTED = 5.0
 
 #: Events that go into one message. psycopg2 writes the parameters into it in one go,
 #: during which nothing else runs in the process: 25 ms for 3,000 events.
@@ -331,11 +336,15 @@ class PostgreSQLEventLog(SQLEventLog):
                 raise
 
     def append(
-        self, sender_id: str, entries: Sequence[Entry], after: int
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User] = None,
     ) -> Optional[int]:
-        if not self._one_message or len(entries) > _LARGEST_MESSAGE:
-            return super().append(sender_id, entries, after)
-        message, parameters = self._append_message(sender_id, entries, after)
+        if not self._one_message or not 0 < len(entries) <= _LARGEST_MESSAGE:
+            return super().append(sender_id, entries, after, user)
+        message, parameters = self._append_message(sender_id, entries, after, user)
         with self._engine.connect() as connection:
             end: Optional[int] = connection.exec_driver_sql(
                 message, parameters
@@ -343,23 +352,31 @@ class PostgreSQLEventLog(SQLEventLog):
         return end
 
     def _append_message(
-        self, sender_id: str, entries: Sequence[Entry], after: int
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User],
     ) -> Tuple[str, Tuple[Any, ...]]:
         preparer = self._engine.dialect.identifier_preparer
         # Quoted where need be; what is not a name of ours goes as a parameter.
         events = preparer.format_table(self._events)
         expiry = preparer.format_table(self._expiry)
+        users = self._users is not None and preparer.format_table(self._users)
         message = ["SELECT pg_advisory_xact_lock(%s);"]
         parameters: List[Any] = [lock_key(sender_id)]
         if self._record_exp is not None:
-            message += [
-                f"DELETE FROM {events} WHERE sender_id = %s AND EXISTS (",  # noqa: S608
-                f"SELECT 1 FROM {expiry} WHERE sender_id = %s ",  # noqa: S608
-                f"AND expires_at <= {_NOW} AND NOT EXISTS (",
-                f"SELECT 1 FROM {events} AS later ",  # noqa: S608
-                f"WHERE later.sender_id = %s AND later.id > {expiry}.last_id));",
-            ]
-            parameters += [sender_id, sender_id, sender_id]
+            # As in _erase_if_expired: the user first.
+            tables = [events] if self._users is None else [users, events]
+            for table in tables:
+                message += [
+                    f"DELETE FROM {table} WHERE sender_id = %s ",  # noqa: S608
+                    f"AND EXISTS (SELECT 1 FROM {expiry} ",  # noqa: S608
+                    f"WHERE sender_id = %s AND expires_at <= {_NOW} ",
+                    f"AND NOT EXISTS (SELECT 1 FROM {events} AS later ",  # noqa: S608
+                    f"WHERE later.sender_id = %s AND later.id > {expiry}.last_id));",
+                ]
+                parameters += [sender_id, sender_id, sender_id]
         # The first row's casts give the columns of VALUES their types.
         values = ["(%s::varchar,%s::varchar,%s::float8,%s::varchar,%s::varchar,%s)"]
         values += ["(%s,%s,%s,%s,%s,%s)"] * (len(entries) - 1)
@@ -384,8 +401,25 @@ class PostgreSQLEventLog(SQLEventLog):
                 "expires_at = EXCLUDED.expires_at, last_id = EXCLUDED.last_id)",
             ]
             parameters += [sender_id, self._record_exp]
+        if user is not None:
+            known = "conversation_started_timestamp"
+            message += [
+                f", assigned AS (INSERT INTO {users} AS known ",
+                f"(sender_id, user_id, {known}) ",
+                "SELECT %s::varchar, %s::varchar, %s::float8 FROM appended ",
+                "HAVING count(*) > 0 ON CONFLICT (sender_id) DO UPDATE SET ",
+                f"user_id = EXCLUDED.user_id, {known} = ",
+                f"coalesce(known.{known}, EXCLUDED.{known}))",
+            ]
+            parameters += [sender_id, *user]
         message.append(" SELECT max(id) FROM appended")
         return "".join(message), tuple(parameters)
+
+    def _fetch(self, result: Any) -> Sequence[Any]:
+        # What other drivers give for a text is theirs to say.
+        if not self._one_message:
+            return super()._fetch(result)
+        return fetch_from_driver(result, self._engine.dialect)
 
     def _rows(self, sender_id: str, entries: Sequence[Entry]) -> List[Dict[str, Any]]:
         encoding = self._column_encoding
@@ -474,7 +508,7 @@ def postgresql_engine(
         pool_size: Connections that are kept.
         max_overflow: Connections beyond those.
     """
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=max_overflow,
@@ -482,6 +516,29 @@ def postgresql_engine(
         connect_args=connect_options(url, timeout=timeout),
         isolation_level="AUTOCOMMIT",
     )
+    _test_idle_connections_only(engine)
+    return engine
+
+
+def _test_idle_connections_only(engine: sa.engine.Engine) -> None:
+    """Let the pool test no connection that was in use just now.
+
+    The test is a round trip, as the call that it is for. One that has died since is
+    found out by the call itself, which is made again then.
+    """
+    test: Callable[[Any], bool] = engine.dialect.do_ping
+    last_use: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
+
+    @sa.event.listens_for(engine, "checkin")
+    def _note(connection: Any, _record: Any) -> None:
+        if connection is not None:  # one that is broken
+            last_use[connection] = time.monotonic()
+
+    def is_alive(connection: Any) -> bool:
+        idle = time.monotonic() - last_use.get(connection, -math.inf)
+        return idle < _UNTESTED or test(connection)
+
+    engine.dialect.do_ping = is_alive
 
 
 def _create_database(engine: sa.engine.Engine, database: str) -> None:

@@ -11,9 +11,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.engine.url import URL
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from rasa_trackers.event_log import START, Entry, Failure
+from rasa_trackers.event_log import START, Entry, Failure, User
 from rasa_trackers.sql.connection import create_engine
-from rasa_trackers.sql.log import SQLEventLog, row
+from rasa_trackers.sql.log import SQLEventLog, fetch_from_driver, row
 
 #: What SQLite's messages mean, by a part of their text (sqlite.org/rescode.html; the
 #: codes themselves reach Python from 3.11 on only).
@@ -82,10 +82,18 @@ class SQLiteEventLog(SQLEventLog):
             yield connection
 
     def append(
-        self, sender_id: str, entries: Sequence[Entry], after: int
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User] = None,
     ) -> Optional[int]:
-        if self._record_exp is not None or len(entries) > _LARGEST_STATEMENT:
-            return super().append(sender_id, entries, after)
+        if (
+            self._record_exp is not None
+            or user is not None
+            or not 0 < len(entries) <= _LARGEST_STATEMENT
+        ):
+            return super().append(sender_id, entries, after, user)
         # One statement is a transaction of its own, and one that writes holds the
         # file's write lock from its beginning.
         values = ",".join(["(?,?,?,?,?,?)"] * len(entries))
@@ -118,6 +126,9 @@ class SQLiteEventLog(SQLEventLog):
                 connection.rollback()
                 raise
             connection.commit()
+
+    def _fetch(self, result: Any) -> Sequence[Any]:
+        return fetch_from_driver(result, self._engine.dialect)
 
     def _now(self) -> Any:
         return sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Float)
@@ -155,6 +166,8 @@ def sqlite_engine(url: URL, *, timeout: float, workers: int) -> sa.engine.Engine
             # Python's sqlite3 does not begin transactions then; this module does.
             "isolation_level": None,
         },
+        # There is no server that could have gone away.
+        pool_pre_ping=False,
         **pool,
     )
 
