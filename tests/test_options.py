@@ -156,6 +156,7 @@ def test_no_constructor_lets_the_errors_out_that_rasa_hides(
         ({"dialect": "postgresql", "port": 1.5}, ["'port'"]),
         ({"dialect": "postgresql", "url": "host:abc"}, ["'url'", "host:port"]),
         ({"dialect": "postgresql", "url": "host:99999"}, ["'url'", "host:port"]),
+        ({"dialect": "postgresql", "url": "[::1"}, ["'url'", "host:port"]),
         ({"dialect": "postgresql", "url": "://"}, ["'url'", "dialect://user"]),
         (
             {"dialect": "sqlite", "url": "localhost"},

@@ -154,6 +154,10 @@ FAILURES: Dict[str, Failure] = {
     ),
     r"\bBUSY\b|TRYAGAIN|TryAgainError|ClusterError|RedisClusterException": _REACHABLE,
     r"\bConnectionError|\bTimeoutError|InvalidResponse": _REACHABLE,
+    r"Certificate Requirements Flag": Failure(
+        False,
+        "Let 'ssl_cert_reqs' in the option 'url' be required, optional or none.",
+    ),
     r"'idna' codec": Failure(
         False,
         "This is no name of a host: correct 'url' or 'endpoints' of the tracker store "
