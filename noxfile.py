@@ -97,6 +97,15 @@ def bench_check(session: nox.Session) -> None:
     session.run("python", *checked, env=BENCHMARK, interrupt_timeout=30)
 
 
+@nox.session(python=PYTHON, default=False)
+def torture(session: nox.Session) -> None:
+    """Lets all go wrong at once and counts what survives; takes seconds and a seed."""
+    session.install(RASA, ".", "--group", "bench")
+    tortured = ["benchmarks/torture.py", *session.posargs]
+    session.run("python", *tortured, env=BENCHMARK, interrupt_timeout=30)
+    session.run("python", "benchmarks/report.py")
+
+
 # Programs that build and run images, each with the Debian package that has it.
 DOCKER_TOOLS = {
     "buildah": "buildah",

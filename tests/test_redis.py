@@ -824,6 +824,15 @@ def test_server_that_is_no_cluster(load, redis_server):
         load(redis_endpoint(redis_server, deployment_mode="cluster", timeout=2))
 
 
+def test_url_that_makes_no_sense(load, redis_server):
+    """Python's own error of it is none of the network's."""
+    url = "rediss://127.0.0.1:1?ssl_cert_reqs=perhaps"
+    with pytest.raises(RasaException, match="'ssl_cert_reqs' in the option 'url'"):
+        load({**redis_endpoint(redis_server), "url": url})
+    with pytest.raises(RasaException, match="no name of a host"):
+        load({**redis_endpoint(redis_server), "url": "x" * 300})
+
+
 # TLS
 
 
