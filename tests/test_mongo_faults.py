@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import time
 
@@ -15,6 +14,7 @@ from rasa.shared.exceptions import ConnectionException, RasaException
 from conversations import (
     add,
     as_dicts,
+    as_messages,
     conversation,
     dicts,
     session_start,
@@ -23,7 +23,6 @@ from conversations import (
 )
 from rasa_trackers.event_log import START, Entry
 from rasa_trackers.mongo import MongoTrackerStore, failures
-from rasa_trackers.rasa_versions import KNOWS_USERS
 from servers.mongo import MongoServer
 from servers.process import wait_until
 from servers.proxy import TcpProxy
@@ -103,23 +102,6 @@ class Broker:
         self.published.append(
             {key: value for key, value in event.items() if key != "sender_id"}
         )
-
-
-def as_messages(kept):
-    """What is published of a tracker, without the sender id."""
-    events = as_dicts(kept)
-    if not KNOWS_USERS:
-        return events
-    # As ``stream_events`` of Rasa Pro (3.21).
-    more = {"rasa_environment": os.environ.get("RASA_ENVIRONMENT")}
-    return [
-        {
-            "user_id": kept.user_id,
-            **event,
-            "metadata": {**event.get("metadata", {}), **more},
-        }
-        for event in events
-    ]
 
 
 async def test_kill_between_saves(server, load):
