@@ -664,7 +664,7 @@ class OracleEventLog(SQLEventLog):
         for code in codes(error):
             if code in FAILURES:
                 failure = FAILURES[code]
-                # Wrapped by python-oracledb 2.5, which Python 3.8 has; newer ones don't.
+                # As python-oracledb 2.5 wraps it, which Python 3.8 has.
                 if isinstance(error.orig.__cause__, socket.gaierror):
                     return _NO_HOST
                 if failure is _LOST and _TLS_TEXTS.search(str(error.orig)):
