@@ -1,82 +1,138 @@
 """The images, built from the Dockerfiles and run as docker-compose.yml says."""
 
+import base64
 import contextlib
 import json
+import re
 import shutil
+import urllib.error
+import urllib.request
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping
+from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 
 import instant_client
-from engine import CHECKOUT, Engine, compose_services
+from compose import Compose
+from engine import CHECKOUT, Engine, compose_services, on_docker_hub, run
 from servers.process import wait_until
-from stores import STORES, Network
 
 START_SECONDS = 120
+#: By profile: where its store listens.
+PORTS = {"postgres": 5432, "redis": 6379, "redis-cluster": 7000, "mongo": 27017}
 ORACLE = CHECKOUT / "docker" / "oracle"
 
 
-def get(engine: Engine, container: str, path: str, *options: str) -> Any:
-    """Ask Rasa's API from within its container."""
-    url = f"http://127.0.0.1:5005/{path}"
-    answer = engine.podman("exec", container, "curl", "-fsS", *options, url)
-    return json.loads(answer)
+def get(url: str, data: Optional[Dict[str, str]] = None, **headers: str) -> Any:
+    body = json.dumps(data).encode() if data else None
+    request = urllib.request.Request(url, body, headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return answer.read()
 
 
-def say(engine: Engine, container: str, text: str) -> List[str]:
-    message = json.dumps({"sender": "anna", "message": text})
-    answers = get(engine, container, "webhooks/rest/webhook", "-d", message)
+def say(rasa: str, text: str) -> List[str]:
+    """What the assistant at an address answers."""
+    message = {"sender": "anna", "message": text}
+    answers = json.loads(get(f"{rasa}/webhooks/rest/webhook", message))
     return [answer["text"] for answer in answers]
 
 
 @contextlib.contextmanager
-def rasa(engine: Engine, network: Network, service: Mapping[str, Any]) -> Iterator[str]:
-    with engine.service("rasa", service, *network.options) as container:
-        try:
-            yield container
-        except BaseException:
-            print(engine.logs(container)[-3000:])
-            raise
+def log_shown(engine: Engine, compose: Compose, *services: str) -> Iterator[None]:
+    """Print what services have logged if a test fails."""
+    try:
+        yield
+    except BaseException:
+        for service in services:
+            print(engine.logs(compose.container(service))[-3000:])
+        raise
 
 
 def wait_until_healthy(engine: Engine, container: str) -> None:
-    wait_until(lambda: engine.is_healthy(container), "a healthy Rasa", START_SECONDS)
+    wait_until(lambda: engine.is_healthy(container), "good health", START_SECONDS)
 
 
-@pytest.mark.usefixtures("model")
-@pytest.mark.parametrize("variant", ["mounted", "baked"])
-@pytest.mark.parametrize("profile", STORES)
-def test_a_conversation_is_stored_by_a_store_that_comes_up_after_rasa(
-    engine: Engine,
-    network: Network,
-    baked_image: str,
-    profile: str,
-    variant: str,
-    tmp_path: Path,
+def turn_away(engine: Engine, debian: str, name: str, port: int) -> None:
+    """Let one client of a name in the project's network connect, and hang up."""
+    code = (
+        f"import socket; server = socket.create_server(('', {port})); server.accept()"
+    )
+    engine.podman(
+        *("run", "--rm", "--network=docker_default", f"--network-alias={name}"),
+        *(on_docker_hub(debian), "timeout", START_SECONDS, "python3", "-c", code),
+    )
+
+
+@pytest.mark.usefixtures("rasa_image", "baked_image", "store_images")
+@pytest.mark.parametrize("profile", PORTS)
+def test_docker_compose_up(
+    engine: Engine, docker: Dict[str, str], debian_image: str, profile: str
 ) -> None:
-    services = compose_services(profile, RASA_VARIANT=variant)
-    name, port, run_store = STORES[profile]
-    # PostgreSQL's user may not enter pytest's own folder.
-    folder = engine.folder / f"{profile}-{variant}"
-    folder.mkdir()
-    engine.folder.chmod(0o755)
-    with contextlib.ExitStack() as store:
-        with rasa(engine, network, services[f"rasa-{profile}"]) as container:
-            with network.turns_away(port) as client:
-                assert client.wait(START_SECONDS) == 0
-            assert not engine.is_healthy(container)
-            store.enter_context(run_store(network, services[name], folder))
-            wait_until_healthy(engine, container)
-            assert engine.podman("exec", container, "id", "-u") == "1001\n"
-            assert "model_file" in get(engine, container, "status")
-            assert say(engine, container, "a pizza") == ["Small, medium or large?"]
+    rasa = f"rasa-{profile}"
+    mounted = Compose(docker, profile, "mounted")
+    mounted("run", "--rm", "--no-deps", "train")
+    # The store comes up after Rasa.
+    mounted("up", "--detach", "--no-deps", rasa)
+    with log_shown(engine, mounted, rasa):
+        container = mounted.container(rasa)
+        turn_away(engine, debian_image, profile, PORTS[profile])
+        assert not engine.is_healthy(container)
+        mounted("up", "--detach", "--no-deps", profile)
+        wait_until_healthy(engine, container)
+    assert engine.podman("exec", container, "id", "-u") == "1001\n"
+    url = mounted.url(rasa, 5005)
+    assert "model_file" in json.loads(get(f"{url}/status"))
+    assert say(url, "a pizza") == ["Small, medium or large?"]
+    mounted("down")
 
-        # Another container knows nothing but what the store has kept.
-        with rasa(engine, network, services[f"rasa-{profile}"]) as container:
-            wait_until_healthy(engine, container)
-            answers = say(engine, container, "large")
-            assert answers == ["A large pizza. With which topping?"]
+    # Other containers know nothing but what the store has kept.
+    baked = Compose(docker, profile, "baked")
+    baked("up", "--detach")
+    with log_shown(engine, baked, rasa, profile):
+        assert engine.is_healthy(baked.container(profile))
+        wait_until_healthy(engine, baked.container(rasa))
+    answers = say(baked.url(rasa, 5005), "large")
+    assert answers == ["A large pizza. With which topping?"]
+    if profile == "mongo":
+        the_database_is_shown(engine, baked)
+    baked("down", "--volumes")
+
+
+def the_database_is_shown(engine: Engine, compose: Compose) -> None:
+    with log_shown(engine, compose, "mongo-express"):
+        wait_until_healthy(engine, compose.container("mongo-express"))
+    url = compose.url("mongo-express", 8081)
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        get(url)
+    login = base64.b64encode(b"rasa:change4me").decode()
+    assert b"rasa" in get(f"{url}/db/rasa/", Authorization=f"Basic {login}")
+
+
+@pytest.mark.usefixtures("store_images")
+@pytest.mark.parametrize("name", [*PORTS, "mongo-express"])
+def test_a_health_check_fails_where_no_server_runs(engine: Engine, name: str) -> None:
+    profile = "mongo" if name == "mongo-express" else name
+    service = compose_services(profile)[name]
+    variables = [f"--env={k}={v}" for k, v in service["environment"].items()]
+    with pytest.raises(RuntimeError, match="failed with exit code 1:|[Rr]efused"):
+        engine.podman(
+            *("run", "--rm", "--network=none", "--entrypoint=sh", *variables),
+            *(on_docker_hub(service["image"]), "-c", service["healthcheck"]["test"]),
+        )
+
+
+@pytest.mark.usefixtures("store_images")
+def test_the_suite_runs_on_the_services(docker: Dict[str, str]) -> None:
+    printed = run(
+        *("pytest", "--docker", "tests/test_event_log.py", "-q", "-rN"),
+        *("-k", "postgresql or valkey or mongo or redis-None"),
+        cwd=str(CHECKOUT),
+        env=docker,
+    )
+    passed = re.search(r"(\d+) passed", printed)
+    assert passed, printed
+    assert int(passed.group(1)) > 50, printed
+    assert "skipped" not in printed
 
 
 def test_the_baked_image_holds_the_package_and_nothing_of_this_machine(
@@ -92,18 +148,15 @@ def test_the_baked_image_holds_the_package_and_nothing_of_this_machine(
     assert in_image(engine, baked_image, "cat", "/etc/pip.conf") == ""
 
 
-@pytest.mark.usefixtures("model")
 def test_the_images_health_check_needs_a_rasa_that_answers(
-    engine: Engine, network: Network, baked_image: str
+    engine: Engine, baked_image: str
 ) -> None:
-    service = {
-        "image": baked_image,
-        "command": "run",
-        "volumes": ["models:/app/models:ro"],
-    }
-    with rasa(engine, network, service) as container:
-        assert not engine.is_healthy(container)
-        wait_until_healthy(engine, container)
+    name = engine.start("rasa", "--network=none", on_docker_hub(baked_image), "run")
+    try:
+        assert not engine.is_healthy(name)
+        wait_until_healthy(engine, name)
+    finally:
+        engine.remove(name)
 
 
 def in_image(engine: Engine, image: str, *command: str) -> str:
@@ -126,7 +179,8 @@ def oracle_image(engine: Engine, rasa_image: str, client: Path, suffix: str) -> 
     shutil.copy(str(client), str(context / "docker" / "oracle" / f"oracle.{suffix}"))
     tag = compose_services("oracle")["rasa-oracle"]["image"]
     dockerfile = context / "docker" / "oracle" / "Dockerfile"
-    engine.build(tag, dockerfile, context, {"RASA_IMAGE": rasa_image})
+    arguments = {"RASA_IMAGE": on_docker_hub(image)}
+    engine.build(tag, dockerfile, context, arguments, layers=True)
     return tag
 
 
