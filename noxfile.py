@@ -17,11 +17,17 @@ os.environ.pop("PYTHONPATH", None)
 # From bytecode Rasa starts in a third of the time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# The one place that says which Rasa is tested on which Python.
-PYTHON, RASA = "3.10", "rasa==3.6.21"
+# The one place that says which Rasa is tested on which Python; .python-version has to
+# name each of these. Of Rasa Pro, the oldest and the newest that it allows.
+PYTHON, RASA, PRO = "3.10", "rasa==3.6.21", "rasa-pro==3.21.0"
 MATRIX = [
-    nox.param(PYTHON, RASA, id="rasa-3.6.21"),
+    nox.param(python, rasa, id=f"{rasa.replace('==', '-')}-python{python}")
+    for rasa, pythons in {RASA: ("3.8", "3.9", PYTHON), PRO: ("3.11", "3.14")}.items()
+    for python in pythons
 ]
+
+# Processes that share the tests. Much of their time is spent waiting.
+WORKERS = ("--numprocesses=2", "--dist=worksteal")
 
 # Servers and conversations are those of the tests.
 BENCHMARK = {"PYTHONPATH": "tests"}
@@ -72,6 +78,8 @@ def tests(session: nox.Session, rasa: str) -> None:
     # `pytest`, not `python -m pytest`, which would put the sources on sys.path.
     session.run(
         "pytest",
+        # Each would have containers of its own, and Oracle's alone takes 2 GB.
+        *(() if "--docker" in session.posargs else WORKERS),
         *session.posargs,
         # What SQLAlchemy 2.0 drops warns on 1.4, and our own warnings are failures.
         env={"SQLALCHEMY_WARN_20": "1"},

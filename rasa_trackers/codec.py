@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Optional, Type
+from typing import Any, Callable, Dict, Optional, Type
 
 from rasa_trackers.event_log import Entry
-from rasa_trackers.rasa_versions import Event, RasaException, event_classes
+from rasa_trackers.rasa_versions import (
+    Event,
+    RasaException,
+    event_classes,
+    from_proto_json,
+)
+
+#: Gives the form of an event that is made text of.
+Serialise = Callable[[Event], Dict[str, Any]]
 
 
 class UndecodableEvent(Exception):
     """Stored text that the running Rasa cannot turn into an event; says why."""
 
 
-def encode(event: Event) -> Entry:
+def encode(event: Event, serialise: Optional[Serialise] = None) -> Entry:
     """The text of an event, with what is stored beside it for queries.
+
+    Args:
+        event: The event.
+        serialise: Gives the form to store; by default ``Event.as_dict``.
 
     Raises:
         RasaException: when the event holds something that JSON cannot express.
@@ -23,7 +35,7 @@ def encode(event: Event) -> Entry:
     try:
         # ASCII, so that a lone surrogate or a NUL in a message reaches a database
         # that cannot store either as the escape that it is in JSON.
-        data = json.dumps(as_dict)
+        data = json.dumps(as_dict if serialise is None else serialise(event))
     except (TypeError, ValueError, RecursionError) as error:
         raise RasaException(
             f"An event of type '{event.type_name}' cannot be stored, because it holds "
@@ -37,6 +49,23 @@ def encode(event: Event) -> Entry:
         timestamp=as_dict.get("timestamp"),
         intent_name=_intent_name(as_dict),
         action_name=_text(as_dict.get("name")),
+    )
+
+
+def unreadable(data: str) -> Entry:
+    """What goes beside a text that is stored and that this Rasa cannot read."""
+    try:
+        parameters = json.loads(data)
+    except (ValueError, RecursionError):
+        parameters = None
+    parameters = parameters if isinstance(parameters, dict) else {}
+    timestamp = parameters.get("timestamp")
+    return Entry(
+        data=data,
+        type_name=_text(parameters.get("event")) or "unknown",
+        timestamp=timestamp if isinstance(timestamp, float) else None,
+        intent_name=None,
+        action_name=_text(parameters.get("name")),
     )
 
 
@@ -79,23 +108,31 @@ class EventDecoder:
             is_all = False
         if not is_all:
             parameters = _parsed(data)
-        if not isinstance(parameters, dict) or "event" not in parameters:
+        if not isinstance(parameters, dict):
             raise UndecodableEvent("it is not a Rasa event")
-        type_name = parameters["event"]
-        event_class = self._class_of(type_name)
-        if event_class is None:
-            if type_name == "topic":  # of Rasa 0.x; Rasa drops these without a word
-                return None
-            raise UndecodableEvent(f"the running Rasa has no event type '{type_name}'")
-        try:
+        type_name = parameters.get("event")
+        make: Callable[[Dict[str, Any]], Optional[Event]] = from_proto_json
+        if "event" in parameters:
+            event_class = self._class_of(type_name)
+            if event_class is None:
+                if type_name == "topic":  # of Rasa 0.x, which Rasa drops in silence
+                    return None
+                raise UndecodableEvent(
+                    f"the running Rasa has no event type '{type_name}'"
+                )
             # What ``Event.from_parameters`` calls once it has found the class.
-            return event_class._from_parameters(parameters)  # noqa: SLF001
+            make = event_class._from_parameters  # noqa: SLF001
+        try:
+            event = make(parameters)
         except Exception as error:
             # Any error at all: the text comes from a database that others write to.
             raise UndecodableEvent(
                 f"Rasa cannot make a '{type_name}' event of it "
                 f"({type(error).__name__}: {error})"
             ) from error
+        if event is None:
+            raise UndecodableEvent("it is not a Rasa event")
+        return event
 
     def _class_of(self, type_name: Any) -> Optional[Type[Event]]:
         if not isinstance(type_name, str):

@@ -12,8 +12,10 @@ the ``timeout`` that the store was configured with.
 
 from __future__ import annotations
 
+import json
+import math
 from abc import ABC, abstractmethod
-from typing import Iterable, List, NamedTuple, Optional, Sequence
+from typing import Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 #: The position before a log's first event.
 START = 0
@@ -49,6 +51,43 @@ class Page(NamedTuple):
     events: List[Stored]
     #: Whether the run begins with the log's first event.
     complete: bool
+    #: Whose conversation it is, if that is known.
+    user_id: Optional[str] = None
+
+
+class User(NamedTuple):
+    """Whose conversation it is; only Rasa Pro knows of users."""
+
+    user_id: str
+    #: When the conversation began, in seconds since the epoch; from its first event.
+    conversation_started: Optional[float]
+
+
+class Conversation(NamedTuple):
+    """A conversation of a user, as it is stored."""
+
+    sender_id: str
+    #: As in :class:`User`.
+    conversation_started: Optional[float]
+    #: The texts of all its events, in order.
+    events: List[str]
+
+
+def began(conversation: Conversation) -> Tuple[float, str]:
+    """What ``conversations_of`` sorts by."""
+    return conversation.conversation_started or 0.0, conversation.sender_id
+
+
+def timestamp_of(data: str) -> float:
+    """When a stored event happened, in seconds since the epoch.
+
+    Minus infinity where that cannot be told, which is before any time.
+    """
+    try:
+        timestamp = json.loads(data)["timestamp"]
+        return -math.inf if isinstance(timestamp, bool) else float(timestamp)
+    except (LookupError, TypeError, ValueError, RecursionError):
+        return -math.inf
 
 
 class Failure(NamedTuple):
@@ -84,13 +123,20 @@ class EventLog(ABC):
     whole conversation, by the server's clock. An expired conversation is an empty
     log, also where its events are not erased yet. One to which a writer without
     ``record_exp`` has added does not expire before the next append with it.
+
+    **Users.** A conversation may be that of a user. This is kept with the log: written
+    in the same step as the events, erased and expired with them.
     """
 
     #: How messages name the place: server and database, never a password.
     name: str
 
-    #: Characters that a sender id may have, or ``None`` for any number.
+    #: Characters that a sender id or a user id may have; ``None`` for any number.
     max_sender_id: Optional[int] = None
+
+    #: Whether each append has to name the user, for what leads from the user to the
+    #: conversation to live as long as the conversation does.
+    needs_user: bool = False
 
     @abstractmethod
     def open(self) -> None:
@@ -102,7 +148,11 @@ class EventLog(ABC):
 
     @abstractmethod
     def append(
-        self, sender_id: str, entries: Sequence[Entry], after: int
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User] = None,
     ) -> Optional[int]:
         """Append ``entries``, if the log still ends at ``after``.
 
@@ -113,12 +163,15 @@ class EventLog(ABC):
 
         Args:
             sender_id: The conversation.
-            entries: What to append, in order; at least one.
+            entries: What to append, in order; at least one, or none to an existing log
+                for the sake of ``user``.
             after: The position of the log's last event as far as the caller knows;
                 ``START`` for an empty log.
+            user: Whose conversation it is from now on. ``conversation_started`` is
+                only kept where none is known yet. ``None`` leaves both as they are.
 
         Returns:
-            The position of the last entry written, or ``None`` when the log ends
+            The position of the last entry, or ``None`` when the log ends
             elsewhere, be it later or, once it was erased, earlier; then nothing was
             written.
         """
@@ -152,7 +205,11 @@ class EventLog(ABC):
 
     @abstractmethod
     def replace(
-        self, sender_id: str, entries: Sequence[Entry], after: int
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User] = None,
     ) -> Optional[int]:
         """Put ``entries`` in the place of a whole log; its order starts anew.
 
@@ -163,10 +220,37 @@ class EventLog(ABC):
             sender_id: The conversation.
             entries: The new content, in order; none erases the conversation.
             after: The position of the last event that the caller has read.
+            user: Whose conversation it is from now on, and when it began. ``None``
+                leaves both as they are, unless the conversation is erased.
 
         Returns:
             The position of the last entry (``START`` when there is none), or
             ``None`` when the log ends elsewhere.
+        """
+
+    @abstractmethod
+    def conversations_of(
+        self, user_id: str, limit: Optional[int] = None, skip: int = 0
+    ) -> List[Conversation]:
+        """The conversations of a user, those that began first coming first.
+
+        Where two began at the same time, or it is not known when, by sender id.
+
+        Args:
+            user_id: The user.
+            limit: How many conversations at the most; ``None`` for all.
+            skip: How many to leave out before.
+        """
+
+    @abstractmethod
+    def count_conversations(self, after_timestamp: float) -> int:
+        """How many conversations have had an event since then, by its timestamp.
+
+        Without a round trip for each. A backend may look at the newest event alone,
+        which makes a difference only where timestamps do not ascend.
+
+        Args:
+            after_timestamp: Seconds since the epoch, inclusive.
         """
 
     @abstractmethod

@@ -9,7 +9,18 @@ from collections import OrderedDict
 from typing import Any, Dict, List, Optional, Sequence
 
 from rasa_trackers import options
-from rasa_trackers.event_log import START, Entry, EventLog, Failure, Page, Stored
+from rasa_trackers.event_log import (
+    START,
+    Conversation,
+    Entry,
+    EventLog,
+    Failure,
+    Page,
+    Stored,
+    User,
+    began,
+    timestamp_of,
+)
 from rasa_trackers.rasa_versions import Domain
 from rasa_trackers.tracker_store import EventLogTrackerStore, never_falls_back
 
@@ -26,6 +37,7 @@ class MemoryEventLog(EventLog):
     ) -> None:
         self._logs: OrderedDict[str, List[Stored]] = OrderedDict()
         self._expires_at: Dict[str, float] = {}
+        self._users: Dict[str, User] = {}
         self._max_conversations = max_conversations
         self._record_exp = record_exp
         # Positions are counted over all conversations, so that one that was deleted
@@ -37,12 +49,23 @@ class MemoryEventLog(EventLog):
         pass
 
     def append(
-        self, sender_id: str, entries: Sequence[Entry], after: int
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User] = None,
     ) -> Optional[int]:
         with self._lock:
             log = self._live(sender_id)
             if after != _end(log):
                 return None
+            if not (log or entries):
+                return START
+            if user is not None:
+                known = self._users.get(sender_id)
+                if known is not None and known.conversation_started is not None:
+                    user = User(user.user_id, known.conversation_started)
+                self._users[sender_id] = user
             return self._write(sender_id, log, entries)
 
     def read_back(
@@ -54,7 +77,8 @@ class MemoryEventLog(EventLog):
                 self._logs.move_to_end(sender_id)
             end = len(log) if before is None else bisect_left(log, Stored(before, ""))
             begin = 0 if limit is None else max(0, end - limit)
-            return Page(log[begin:end], complete=begin == 0)
+            user = self._users.get(sender_id)
+            return Page(log[begin:end], begin == 0, user and user.user_id)
 
     def sender_ids(self) -> List[str]:
         with self._lock:
@@ -68,14 +92,46 @@ class MemoryEventLog(EventLog):
             return existed
 
     def replace(
-        self, sender_id: str, entries: Sequence[Entry], after: int
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User] = None,
     ) -> Optional[int]:
         with self._lock:
             log = self._live(sender_id)
             if after != _end(log):
                 return None
+            user = user or self._users.get(sender_id)
             self._erase(sender_id)
-            return self._write(sender_id, [], entries) if entries else START
+            if not entries:
+                return START
+            if user is not None:
+                self._users[sender_id] = user
+            return self._write(sender_id, [], entries)
+
+    def conversations_of(
+        self, user_id: str, limit: Optional[int] = None, skip: int = 0
+    ) -> List[Conversation]:
+        with self._lock:
+            self._erase_expired()
+            found = [
+                Conversation(
+                    sender_id,
+                    user.conversation_started,
+                    [event.data for event in self._logs[sender_id]],
+                )
+                for sender_id, user in self._users.items()
+                if user.user_id == user_id
+            ]
+        found.sort(key=began)
+        return found[skip:][:limit]
+
+    def count_conversations(self, after_timestamp: float) -> int:
+        with self._lock:
+            self._erase_expired()
+            newest = [log[-1].data for log in self._logs.values() if log]
+        return sum(timestamp_of(data) >= after_timestamp for data in newest)
 
     def purge_expired(self) -> int:
         with self._lock:
@@ -110,6 +166,7 @@ class MemoryEventLog(EventLog):
     def _erase(self, sender_id: str) -> None:
         self._logs.pop(sender_id, None)
         self._expires_at.pop(sender_id, None)
+        self._users.pop(sender_id, None)
 
     def _erase_expired(self) -> int:
         now = time.monotonic()

@@ -1,15 +1,27 @@
-"""Which of a tracker's events does a log hold already?
+"""What a tracker and a log have in common, found out by comparing their events.
 
-Asked only where the answer is not known beforehand: for a tracker that this store
-neither gave out nor saved before, and after a failure that left open whether an
-append was carried out.
+Asked only where the answer is not known beforehand: which events are new in a tracker
+that this store neither gave out nor saved before; whether an append was carried out
+that failed; and what is left of a log when a tracker takes its place.
 """
 
 from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Dict,
+    Hashable,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+)
+
+T = TypeVar("T", bound=Hashable)
 
 
 def new_events(
@@ -66,9 +78,71 @@ def new_events(
     return new
 
 
-def _aligned(stored: Sequence[str], events: Sequence[str]) -> List[Optional[int]]:
+class Choice(NamedTuple):
+    """One event of a log that a tracker has taken the place of."""
+
+    #: Its place in the tracker; ``None`` for one that only the log has.
+    event: Optional[int]
+    #: Its place in the log; ``None`` for one that only the tracker has.
+    stored: Optional[int]
+
+
+def rewritten(
+    stored: Sequence[Optional[T]], events: Sequence[T], known: Optional[int] = None
+) -> List[Choice]:
+    """What a log holds after a tracker has taken its place.
+
+    That is the tracker's events, and what it cannot know of: events that others have
+    appended since it was read; and such as this Rasa cannot read, unless all before
+    them, too, was erased.
+
+    Args:
+        stored: What identifies each event of the log; ``None`` for one that this Rasa
+            cannot read.
+        events: What identifies each event of the tracker.
+        known: How many events the log had when the tracker was read. If that is not
+            told, the last one that the tracker has was the last one there; and if it
+            has none of them, all were meant.
+
+    >>> rewritten(["a", "b", "c"], ["b", "c"])           # older sessions were erased
+    [Choice(event=0, stored=1), Choice(event=1, stored=2)]
+    >>> rewritten(["a", "b", "other"], ["b"])
+    [Choice(event=0, stored=1), Choice(event=None, stored=2)]
+    >>> rewritten(["a", "b", "other"], ["a"], known=2)
+    [Choice(event=0, stored=0), Choice(event=None, stored=2)]
+    >>> rewritten([None, "a", None, "b"], ["a"], known=4)
+    [Choice(event=0, stored=1), Choice(event=None, stored=2)]
+    >>> rewritten(["a"], ["z"])
+    [Choice(event=0, stored=None)]
+    """
+    found = _aligned(stored, events)
+    matched = [place for place in found if place is not None]
+    if known is None:
+        known = matched[-1] + 1 if matched else len(stored)
+    result: List[Choice] = []
+    behind = 0
+
+    def pass_by(place: int) -> None:
+        nonlocal behind
+        for between in range(behind, place):
+            is_unreadable = stored[between] is None and between > matched[0]
+            if is_unreadable or between >= known:
+                result.append(Choice(None, between))
+        behind = max(behind, place)
+
+    matched = matched or [len(stored)]
+    for index, at in enumerate(found):
+        if at is not None:
+            pass_by(at)
+            behind = at + 1
+        result.append(Choice(index, at))
+    pass_by(len(stored))
+    return result
+
+
+def _aligned(stored: Sequence[Optional[T]], events: Sequence[T]) -> List[Optional[int]]:
     """For each event its place in ``stored``; the places found ascend."""
-    places: Dict[str, List[int]] = {}
+    places: Dict[Optional[T], List[int]] = {}
     for place, event in enumerate(stored):
         places.setdefault(event, []).append(place)
     found: List[Optional[int]] = []

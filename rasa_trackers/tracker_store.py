@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import logging
+import math
 import threading
 import time
 import uuid
@@ -31,8 +33,23 @@ from typing import (
 
 from rasa_trackers import rasa_versions
 from rasa_trackers.calls import Calls, Deadline
-from rasa_trackers.codec import EventDecoder, UndecodableEvent, encode
-from rasa_trackers.event_log import START, Entry, EventLog, Page, Stored
+from rasa_trackers.codec import (
+    EventDecoder,
+    Serialise,
+    UndecodableEvent,
+    encode,
+    unreadable,
+)
+from rasa_trackers.event_log import (
+    START,
+    Conversation,
+    Entry,
+    EventLog,
+    Page,
+    Stored,
+    User,
+    timestamp_of,
+)
 from rasa_trackers.rasa_versions import (
     ConnectionException,
     DialogueStateTracker,
@@ -41,11 +58,12 @@ from rasa_trackers.rasa_versions import (
     RasaException,
     TrackerStore,
 )
-from rasa_trackers.reconciliation import new_events
+from rasa_trackers.reconciliation import new_events, rewritten
 
 logger = logging.getLogger(__name__)
 
 Constructor = TypeVar("Constructor", bound=Callable[..., None])
+Result = TypeVar("Result")
 
 #: Events that the first read of a session asks for: most sessions are shorter, and
 #: what is read in vain is not decoded. Each further read asks for four times more.
@@ -60,6 +78,10 @@ _SLICE = 250
 
 _MARK = "_rasa_trackers_mark"
 
+#: Databases that a store of this process has been at, by their names: their options
+#: are right.
+_OPENED: Set[str] = set()
+
 
 class _Mark:
     """What a store remembers on a tracker that it gave out or saved."""
@@ -70,6 +92,7 @@ class _Mark:
         tracker: DialogueStateTracker,
         stored: List[Event],
         position: int,
+        user_id: Optional[str],
     ) -> None:
         """Remember how far a tracker is stored.
 
@@ -78,6 +101,7 @@ class _Mark:
             tracker: The tracker that it is left on.
             stored: The leading events of ``tracker.events`` that are in the log.
             position: The log's last position.
+            user_id: Whose conversation it is, as is stored.
         """
         self._store = store
         # A shallow copy of a tracker has the same mark, and goes another way.
@@ -85,6 +109,7 @@ class _Mark:
         self._last_event = stored[-1] if stored else None
         self._place = len(stored) - 1
         self.position = position
+        self.user_id = user_id
         #: Whether an append of what follows was begun and not seen to end.
         self.uncertain = False
 
@@ -92,11 +117,15 @@ class _Mark:
         """Let deep copies and pickles of a tracker have none."""
         return _no_mark, ()
 
+    def is_of(self, store: str, tracker: DialogueStateTracker) -> bool:
+        """Whether this store left the mark, and on this tracker."""
+        return self._store == store and self._tracker() is tracker
+
     def new_events(
         self, store: str, tracker: DialogueStateTracker, events: List[Event]
     ) -> Optional[List[Event]]:
         """The events that are not in the log; ``None`` when that cannot be told."""
-        if self._store != store or self._tracker() is not tracker:
+        if not self.is_of(store, tracker):
             return None
         if self._last_event is None:
             return events
@@ -116,6 +145,24 @@ class _Mark:
 
 def _no_mark() -> None:
     return None
+
+
+def _end(page: Optional[Page]) -> int:
+    """The position of a page's last event."""
+    return page.events[-1].position if page is not None and page.events else START
+
+
+def _identity(event: Event) -> Tuple[str, Optional[float]]:
+    """What stays the same of an event that is anonymised."""
+    return event.type_name, event.timestamp
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def never_falls_back(constructor: Constructor) -> Constructor:
@@ -143,12 +190,13 @@ def never_falls_back(constructor: Constructor) -> Constructor:
 class EventLogTrackerStore(TrackerStore):
     """A tracker store that keeps conversations in an :class:`EventLog`.
 
-    The contract is that of ``TrackerStore`` in Rasa 3.6.21. Beyond it:
+    The contract is that of ``TrackerStore`` in Rasa 3.6.21 and in Rasa Pro 3.21.
+    Beyond it:
 
     * ``save`` appends the events that the log does not hold yet, found by identity,
       never by counting, and only ever adds to a conversation.
-    * ``retrieve`` gives the last session, cut by Rasa's own function, and reads no
-      further back than that.
+    * ``retrieve`` gives the last session, cut as Rasa's own function does, and reads
+      no further back than that.
     * The event broker gets the appended events, once, in order, after they are
       stored.
     """
@@ -198,6 +246,12 @@ class EventLogTrackerStore(TrackerStore):
         self._saves: Set[asyncio.Future[None]] = set()
         self._purge_interval = record_exp and min(record_exp, _PURGE_INTERVAL)
         self._next_purge = time.monotonic()
+        self._opening = threading.Lock()
+        self._is_open = False
+        if log.name in _OPENED and _in_event_loop():
+            # Rasa Pro makes a store anew for each call that has failed, on the event
+            # loop (``AuthRetryTrackerStore``, 3.21). The first call opens this one.
+            return
         try:
             self._calls.run_blocking(self._open, timeout=startup_timeout)
         except BaseException:
@@ -214,7 +268,22 @@ class EventLogTrackerStore(TrackerStore):
         self._log.close()
 
     def _open(self, deadline: Deadline) -> None:
-        self._calls.patiently(deadline, self._log.open)
+        with self._opening:
+            if not self._is_open:
+                self._calls.patiently(deadline, self._log.open)
+                self._is_open = True
+                _OPENED.add(self._log.name)
+
+    async def _run(self, function: Callable[..., Result], *args: object) -> Result:
+        """Run ``function(deadline, *args)`` in a thread, on a log that is open."""
+        if self._is_open:
+            return await self._calls.run(function, *args)
+
+        def on_open_log(deadline: Deadline) -> Result:
+            self._open(deadline)
+            return function(deadline, *args)
+
+        return await self._calls.run(on_open_log)
 
     # Reading
 
@@ -224,7 +293,7 @@ class EventLogTrackerStore(TrackerStore):
         Raises:
             ConnectionException: when the server could not be reached in time.
         """
-        return await self._calls.run(self._read_tracker, sender_id, self._all_sessions)
+        return await self._run(self._read_tracker, sender_id, self._all_sessions)
 
     async def retrieve_full_tracker(
         self, conversation_id: str
@@ -234,15 +303,100 @@ class EventLogTrackerStore(TrackerStore):
         Raises:
             ConnectionException: when the server could not be reached in time.
         """
-        return await self._calls.run(self._read_tracker, conversation_id, True)
+        return await self._run(self._read_tracker, conversation_id, True)
 
     async def exists(self, conversation_id: str) -> bool:
         """Whether there is such a conversation, without reading it."""
-        return await self._calls.run(self._has_events, conversation_id)
+        return await self._run(self._has_events, conversation_id)
 
     async def keys(self) -> Iterable[str]:
         """The sender ids of all conversations, each once, in no certain order."""
-        return await self._calls.run(self._sender_ids)
+        return await self._run(self._sender_ids)
+
+    async def count_conversations(self, after_timestamp: float = 0.0) -> int:
+        """How many conversations have had an event since then, by its timestamp.
+
+        Args:
+            after_timestamp: Seconds since the epoch, inclusive.
+
+        Raises:
+            ConnectionException: when the server could not be reached in time.
+        """
+        return await self._run(
+            lambda deadline: self._calls.patiently(
+                deadline, lambda: self._log.count_conversations(after_timestamp)
+            )
+        )
+
+    async def get_serialized_trackers_by_user_id(
+        self, user_id: str, limit: Optional[int] = None, skip: Optional[int] = None
+    ) -> List[Dict[str, Any]]:
+        """The conversations of a user, those that began first coming first.
+
+        As the stores of Rasa Pro 3.21; ``get_trackers_by_user_id`` gives the same.
+
+        Args:
+            user_id: The user.
+            limit: How many conversations at the most; all, unless greater than 0.
+            skip: How many to leave out before; none, unless greater than 0.
+
+        Returns:
+            For each ``sender_id``, ``events`` (dictionaries, as they are stored),
+            ``user_id``, ``conversation_started_timestamp`` (seconds since the epoch,
+            or ``None``) and ``current_session_id``.
+
+        Raises:
+            ConnectionException: when the server could not be reached in time.
+        """
+        return await self._run(
+            self._serialized_trackers, user_id, max(limit or 0, 0), max(skip or 0, 0)
+        )
+
+    def _serialized_trackers(
+        self, deadline: Deadline, user_id: str, limit: int, skip: int
+    ) -> List[Dict[str, Any]]:
+        conversations = self._calls.patiently(
+            deadline, lambda: self._log.conversations_of(user_id, limit or None, skip)
+        )
+        serialized = []
+        with deadline.suspended():
+            for conversation in conversations:
+                with self._computing:
+                    events = self._parsed(conversation)
+                time.sleep(0)
+                serialized.append(
+                    {
+                        "sender_id": conversation.sender_id,
+                        "events": events,
+                        "user_id": user_id,
+                        "conversation_started_timestamp": (
+                            conversation.conversation_started
+                        ),
+                        "current_session_id": rasa_versions.current_session_id(
+                            self, events
+                        ),
+                    }
+                )
+        return serialized
+
+    def _parsed(self, conversation: Conversation) -> List[Dict[str, Any]]:
+        events = []
+        for data in conversation.events:
+            try:
+                event = json.loads(data)
+            except (ValueError, RecursionError):
+                event = None
+            if isinstance(event, dict):
+                events.append(event)
+        if len(events) < len(conversation.events):
+            logger.warning(
+                "%s: %d of the events of conversation %r are damaged and were skipped. "
+                "They stay stored: restore them from a backup, or delete them.",
+                self._log.name,
+                len(conversation.events) - len(events),
+                conversation.sender_id,
+            )
+        return events
 
     def _has_events(self, deadline: Deadline, sender_id: str) -> bool:
         page = self._calls.patiently(
@@ -256,30 +410,67 @@ class EventLogTrackerStore(TrackerStore):
     def _read_tracker(
         self, deadline: Deadline, sender_id: str, all_sessions: bool
     ) -> Optional[DialogueStateTracker]:
-        if all_sessions:
-            stored = self._calls.patiently(
-                deadline, lambda: self._log.read_back(sender_id)
-            ).events
-        else:
-            stored = self._read_session(deadline, sender_id)
-        if not stored:
+        """The tracker of the last session, or of as many as it takes to replay it."""
+        read = self._all if all_sessions else self._sessions
+        events: List[Event] = []
+        last: Optional[Stored] = None
+        user_id: Optional[str] = None
+        tracker: Optional[DialogueStateTracker] = None
+        for part in read(deadline, sender_id):
+            if last is None:
+                last, user_id = part.events[-1], part.user_id
+            with deadline.suspended():
+                events = self._decode(sender_id, part.events) + events
+                with self._computing:
+                    tracker = rasa_versions.tracker_from_events(
+                        self, sender_id, events, user_id, is_all=part.complete
+                    )
+            if tracker is not None:
+                break
+        if last is None:
             return None
-        with deadline.suspended():
-            events = self._decode(sender_id, stored)
-            with self._computing:
-                tracker = rasa_versions.tracker_from_events(self, sender_id, events)
-        self._leave_mark(tracker, list(tracker.events), stored[-1].position)
+        if tracker is None:
+            with deadline.suspended(), self._computing:
+                tracker = rasa_versions.tracker_from_events(
+                    self, sender_id, events, user_id
+                )
+        assert tracker is not None  # noqa: S101 - there are no events before these
+        self._leave_mark(tracker, list(tracker.events), last.position, user_id)
         return tracker
 
-    def _read_session(self, deadline: Deadline, sender_id: str) -> List[Stored]:
-        """The events of the last session; all, if none was ever begun."""
-        session: List[Stored] = []
+    def _all(self, deadline: Deadline, sender_id: str) -> Iterator[Page]:
+        page = self._calls.patiently(deadline, lambda: self._log.read_back(sender_id))
+        if page.events:
+            yield page._replace(complete=True)
+
+    def _sessions(self, deadline: Deadline, sender_id: str) -> Iterator[Page]:
+        """The last session; then, if it cannot be replayed alone, what is before it.
+
+        Where no session was ever begun, all there is.
+        """
+        boundary = rasa_versions.session_boundary(self)
+        unread: List[Stored] = []
+        parted = False
         for page in self._pages(deadline, sender_id):
-            start = self._session_start(page.events)
-            session = page.events[start or 0 :] + session
-            if start is not None:
-                break
-        return session
+            begin = len(page.events)
+            # From the newest event back; what is behind ``end`` was given already.
+            end = len(page.events)
+            while not parted and begin > 0:
+                begin -= 1
+                if not self._is_boundary(boundary, page.events[begin]):
+                    continue
+                start = begin + boundary.offset
+                session = page.events[start:end] + unread
+                if session:
+                    is_all = page.complete and start == 0
+                    yield page._replace(events=session, complete=is_all)
+                    if is_all:
+                        return
+                    end, unread = start, []
+                parted = not boundary.one_by_one
+            unread = page.events[:end] + unread
+            if unread and (page.complete or not page.events):
+                yield page._replace(events=unread)
 
     def _pages(self, deadline: Deadline, sender_id: str) -> Iterator[Page]:
         """A log page by page, the newest first; the last one is complete."""
@@ -296,17 +487,14 @@ class EventLogTrackerStore(TrackerStore):
             before = page.events[0].position
             limit *= 4
 
-    def _session_start(self, stored: List[Stored]) -> Optional[int]:
-        for index in range(len(stored) - 1, -1, -1):
-            if rasa_versions.SESSION_START_TEXT not in stored[index].data:
-                continue
-            try:
-                event = self._decoder.decode(stored[index].data)
-            except UndecodableEvent:
-                continue
-            if event is not None and rasa_versions.starts_session(event):
-                return index
-        return None
+    def _is_boundary(self, boundary: rasa_versions.Boundary, stored: Stored) -> bool:
+        if boundary.text not in stored.data:
+            return False
+        try:
+            event = self._decoder.decode(stored.data)
+        except UndecodableEvent:
+            return False
+        return event is not None and boundary.is_one(event)
 
     def _decode(self, sender_id: str, stored: List[Stored]) -> List[Event]:
         events: List[Event] = []
@@ -357,15 +545,16 @@ class EventLogTrackerStore(TrackerStore):
     async def _save(self, tracker: DialogueStateTracker) -> None:
         async with self._turn(str(tracker.sender_id)):
             events = list(tracker.events)
+            user_id = self._checked_user_id(tracker)
             mark: Optional[_Mark] = getattr(tracker, _MARK, None)
             new = mark and mark.new_events(self._id, tracker, events)
-            if new == []:
-                return
             if new is None:
                 mark = None
+            elif mark is not None and not new and user_id in (None, mark.user_id):
+                return
             try:
-                appended, position = await self._calls.run(
-                    self._append_new_events, tracker.sender_id, events, new, mark
+                appended, position = await self._run(
+                    self._append_new_events, tracker, events, new, mark, user_id
                 )
             except BaseException:
                 # It may have written, or write yet. The next save finds out.
@@ -373,7 +562,9 @@ class EventLogTrackerStore(TrackerStore):
                     mark.uncertain = True
                 raise
             # Here and not in the thread, which may be one that was given up.
-            self._leave_mark(tracker, events, position)
+            if user_id is None and mark is not None:
+                user_id = mark.user_id
+            self._leave_mark(tracker, events, position, user_id)
             self._publish(tracker, appended)
         self._purge_now_and_then()
 
@@ -411,35 +602,68 @@ class EventLogTrackerStore(TrackerStore):
     def _append_new_events(
         self,
         deadline: Deadline,
-        sender_id: Any,
+        tracker: DialogueStateTracker,
         events: List[Event],
         new: Optional[List[Event]],
         mark: Optional[_Mark],
+        user_id: Optional[str],
     ) -> Tuple[List[Event], int]:
         """Store what is new in a tracker.
 
         Args:
             deadline: Until when.
-            sender_id: The conversation.
+            tracker: The tracker, for what its events do not say.
             events: All events of the tracker.
             new: Those that are new; ``None`` when that is to be found out.
             mark: The tracker's mark, if it says what is new.
+            user_id: Whose conversation it is.
 
         Returns:
             The events that this call, or one before it that failed, has stored, and
             the log's last position.
         """
-        sender_id = self._checked(sender_id)
+        sender_id = self._checked(tracker.sender_id)
+        serialise = rasa_versions.serialiser(self, sender_id, user_id)
         if new is not None and mark is not None:
-            entries = self._encode(deadline, new)
             position, uncertain = mark.position, mark.uncertain
+            stored_user_id = mark.user_id
         else:
-            new, entries, position = self._reconcile(deadline, sender_id, events)
+            new, position, stored_user_id = self._reconcile(deadline, sender_id, events)
             # Another store that saves an equal tracker may come in between.
             uncertain = True
-        if new:
-            position = self._append(deadline, sender_id, entries, position, uncertain)
+        entries = self._encode(deadline, new, serialise)
+        user = None
+        if user_id is not None and stored_user_id is None:
+            user = User(user_id, self._began(deadline, tracker, events, position))
+        elif user_id is not None and (
+            user_id != stored_user_id or (new and self._log.needs_user)
+        ):
+            user = User(user_id, None)
+        if new or (user and position != START):
+            position = self._append(
+                deadline, sender_id, entries, position, user, uncertain
+            )
         return new, position
+
+    def _began(
+        self,
+        deadline: Deadline,
+        tracker: DialogueStateTracker,
+        events: List[Event],
+        position: int,
+    ) -> Optional[float]:
+        """When a conversation began that is to be a user's.
+
+        Asked for once in its life. A tracker of the last session says when that one
+        began.
+        """
+        if position != START:
+            first = self._calls.patiently(
+                deadline, lambda: self._log.read_back(tracker.sender_id)
+            ).events[:1]
+            if first and timestamp_of(first[0].data) >= 0:
+                return timestamp_of(first[0].data)
+        return rasa_versions.conversation_started(tracker, events)
 
     def _append(
         self,
@@ -447,6 +671,7 @@ class EventLogTrackerStore(TrackerStore):
         sender_id: str,
         entries: List[Entry],
         after: int,
+        user: Optional[User],
         uncertain: bool,
     ) -> int:
         """Append ``entries``, each exactly once; returns the last position.
@@ -460,13 +685,14 @@ class EventLogTrackerStore(TrackerStore):
             sender_id: The conversation.
             entries: What to append, in order.
             after: The log's last position, as far as is known.
+            user: Whose conversation it is, if that is to be written.
             uncertain: Whether some of ``entries`` may be in the log after that.
         """
 
         def attempt() -> Optional[int]:
             nonlocal uncertain
             try:
-                return self._log.append(sender_id, entries, after)
+                return self._log.append(sender_id, entries, after, user)
             except Exception:
                 uncertain = True
                 raise
@@ -486,7 +712,7 @@ class EventLogTrackerStore(TrackerStore):
                     complete=False,
                 )
                 entries = [entries[place] for place in places]
-                if not entries:
+                if not entries and user is None:
                     return newer[-1].position
             after = newer[-1].position if newer else START
         raise ConnectionException(
@@ -506,69 +732,123 @@ class EventLogTrackerStore(TrackerStore):
                 break
         return newer
 
-    def _last_position(self, deadline: Deadline, sender_id: str) -> int:
-        page = self._calls.patiently(
-            deadline, lambda: self._log.read_back(sender_id, limit=1)
-        )
-        return page.events[-1].position if page.events else START
-
     def _reconcile(
         self, deadline: Deadline, sender_id: str, events: List[Event]
-    ) -> Tuple[List[Event], List[Entry], int]:
-        """What of a tracker of unknown origin is new, and the log's last position.
+    ) -> Tuple[List[Event], int, Optional[str]]:
+        """What of a tracker of unknown origin is new.
 
         Reads back to where the tracker begins; all of the log, if it begins nowhere
         there. Events are compared as Rasa writes them today: what an older version
         stored comes out of a tracker with today's fields.
+
+        Returns:
+            The new events, the log's last position, and whose conversation it is.
         """
         if not events:
-            return [], [], self._last_position(deadline, sender_id)
-        entries = self._encode(deadline, events)
-        texts = [entry.data for entry in entries]
+            page = self._newest(deadline, sender_id)
+            return [], _end(page), page.user_id
+        texts = [
+            entry.data for entry in self._encode(deadline, self._as_stored(events))
+        ]
         stored: List[str] = []
-        last: Optional[int] = None
+        newest: Optional[Page] = None
         complete = False
         for page in self._pages(deadline, sender_id):
-            if last is None:
-                last = page.events[-1].position if page.events else START
+            newest = newest or page
             stored = self._normalised(deadline, page.events) + stored
             complete = page.complete
             if texts[0] in stored:
                 break
         places = new_events(stored, texts, complete=complete)
-        return (
-            [events[place] for place in places],
-            [entries[place] for place in places],
-            START if last is None else last,
+        new = [events[place] for place in places]
+        return new, _end(newest), newest and newest.user_id
+
+    def _newest(self, deadline: Deadline, sender_id: str) -> Page:
+        return self._calls.patiently(
+            deadline, lambda: self._log.read_back(sender_id, limit=1)
         )
 
-    def _encode(self, deadline: Deadline, events: List[Event]) -> List[Entry]:
+    def _as_stored(self, events: Iterable[Event]) -> List[Event]:
+        return [rasa_versions.as_stored(self, event) for event in events]
+
+    def _encode(
+        self,
+        deadline: Deadline,
+        events: List[Event],
+        serialise: Optional[Serialise] = None,
+    ) -> List[Entry]:
         entries: List[Entry] = []
         with deadline.suspended():
             for begin in range(0, len(events), _SLICE):
                 with self._computing:
-                    entries += map(encode, events[begin : begin + _SLICE])
+                    for event in events[begin : begin + _SLICE]:
+                        entries.append(encode(event, serialise))
                 time.sleep(0)
         return entries
 
     def _normalised(self, deadline: Deadline, stored: List[Stored]) -> List[str]:
         texts: List[str] = []
+        for each, event in zip(stored, self._readable(deadline, stored)):
+            try:
+                texts.append(each.data if event is None else encode(event).data)
+            except RasaException:
+                texts.append(each.data)
+        return texts
+
+    def _readable(
+        self, deadline: Deadline, stored: List[Stored]
+    ) -> List[Optional[Event]]:
+        """The events of a log, to be compared; ``None`` for what cannot be read."""
+        events: List[Optional[Event]] = []
         with deadline.suspended():
             for begin in range(0, len(stored), _SLICE):
                 with self._computing:
                     for _, data in stored[begin : begin + _SLICE]:
                         try:
                             event = self._decoder.decode(data)
-                            texts.append(encode(event).data if event else data)
-                        except (UndecodableEvent, RasaException):
-                            texts.append(data)
+                        except UndecodableEvent:
+                            event = None
+                        events.append(event and rasa_versions.as_stored(self, event))
                 time.sleep(0)
-        return texts
+        return events
 
     def _leave_mark(
-        self, tracker: DialogueStateTracker, stored: List[Event], position: int
+        self,
+        tracker: DialogueStateTracker,
+        stored: List[Event],
+        position: int,
+        user_id: Optional[str],
     ) -> None:
-        setattr(tracker, _MARK, _Mark(self._id, tracker, stored, position))
+        setattr(tracker, _MARK, _Mark(self._id, tracker, stored, position, user_id))
+
+    def _checked_user_id(self, tracker: DialogueStateTracker) -> Optional[str]:
+        """Whose conversation it is, if that can be stored.
+
+        No message is lost for a user id that cannot be: the conversation is nobody's.
+        """
+        user_id = rasa_versions.user_id_of(tracker)
+        if isinstance(user_id, int) and not isinstance(user_id, bool):
+            user_id = str(user_id)
+        longest = self._log.max_sender_id
+        reason = None
+        if user_id is None:
+            return None
+        if not isinstance(user_id, str):
+            reason = f"is a {type(user_id).__name__}, not text"
+        elif longest is not None and len(user_id) > longest:
+            reason = f"has {len(user_id)} characters, of {longest} at the most"
+        elif "\0" in user_id or any("\ud800" <= each <= "\udfff" for each in user_id):
+            reason = "has characters that databases cannot store"
+        if reason is None:
+            return str(user_id)
+        logger.warning(
+            "%s: conversation %r is stored without its user, whose id %s. Let the "
+            "channel use others.",
+            self._log.name,
+            tracker.sender_id,
+            reason,
+        )
+        return None
 
     def _checked(self, sender_id: Any) -> str:
         if not isinstance(sender_id, str):
@@ -595,7 +875,8 @@ class EventLogTrackerStore(TrackerStore):
         broker = self.event_broker
         if broker is None:
             return
-        for message in rasa_versions.broker_messages(broker, tracker, events):
+        messages = rasa_versions.broker_messages(self, broker, tracker, events)
+        for message in messages:
             try:
                 broker.publish(message)
             except Exception:
@@ -608,6 +889,109 @@ class EventLogTrackerStore(TrackerStore):
                 )
 
     # Erasing
+
+    async def delete(self, sender_id: str) -> None:
+        """Erase a conversation and all that is kept about it.
+
+        Raises:
+            ConnectionException: when the server could not be reached in time.
+        """
+        async with self._turn(str(sender_id)):
+            erased = await self._run(
+                lambda deadline: self._calls.patiently(
+                    deadline, lambda: self._log.delete(sender_id)
+                )
+            )
+        logger.info(
+            "%s: conversation %r %s.",
+            self._log.name,
+            sender_id,
+            "was erased" if erased else "is unknown, so there was nothing to erase",
+        )
+
+    async def update(
+        self, tracker: DialogueStateTracker, apply_deletion_only: bool = True
+    ) -> None:
+        """Put ``tracker`` in the place of what is stored of its conversation.
+
+        For erasure and anonymisation: events that the tracker lacks are erased, those
+        that it has changed are changed, and nothing is published. What others have
+        appended since the tracker was read stays, and so does what this Rasa cannot
+        read, unless all before it was erased.
+
+        Args:
+            tracker: What is to be left. One without events erases the conversation.
+            apply_deletion_only: Not needed here: an event that has not changed is not
+                written anew. (The SQL store of Rasa Pro 3.21 leaves changes out with
+                it.)
+
+        Raises:
+            ConnectionException: when the server could not be reached in time. Then
+                it is open whether it was done; it can be repeated.
+            RasaException: when an event cannot be stored.
+        """
+        async with self._turn(str(tracker.sender_id)):
+            user_id = self._checked_user_id(tracker)
+            await self._run(self._rewrite, tracker, list(tracker.events), user_id)
+            # What is stored may be more than what the tracker has.
+            tracker.__dict__.pop(_MARK, None)
+
+    def _rewrite(
+        self,
+        deadline: Deadline,
+        tracker: DialogueStateTracker,
+        events: List[Event],
+        user_id: Optional[str],
+    ) -> None:
+        sender_id = self._checked(tracker.sender_id)
+        serialise = rasa_versions.serialiser(self, sender_id, user_id)
+        entries = self._encode(deadline, events, serialise)
+        comparable = self._as_stored(events)
+        texts = [entry.data for entry in self._encode(deadline, comparable)]
+        mark: Optional[_Mark] = getattr(tracker, _MARK, None)
+        for _ in range(_MOST_CONFLICTS):
+            log = self._calls.patiently(
+                deadline, lambda: self._log.read_back(sender_id)
+            )
+            stored = self._readable(deadline, log.events)
+            known = None
+            if mark is not None and mark.is_of(self._id, tracker):
+                known = sum(each.position <= mark.position for each in log.events)
+            choices = rewritten(
+                [event and _identity(event) for event in stored],
+                [_identity(event) for event in comparable],
+                known,
+            )
+            left: List[Entry] = []
+            for choice in choices:
+                data, event = "", None
+                if choice.stored is not None:
+                    data = log.events[choice.stored].data
+                    event = stored[choice.stored]
+                if choice.event is None:
+                    left.append(
+                        encode(event)._replace(data=data) if event else unreadable(data)
+                    )
+                    continue
+                entry = entries[choice.event]
+                if event and encode(event).data == texts[choice.event]:
+                    entry = entry._replace(data=data)
+                left.append(entry)
+            user = None
+            if user_id is not None:
+                began = timestamp_of(left[0].data) if left else -math.inf
+                user = User(user_id, began if began >= 0 else None)
+            position = self._calls.patiently(
+                deadline,
+                functools.partial(self._log.replace, sender_id, left, _end(log), user),
+            )
+            if position is not None:
+                return
+        raise ConnectionException(
+            f"{self._log.name}: conversation {sender_id!r} was changed by others "
+            f"{_MOST_CONFLICTS} times while it was to be rewritten. Check how many "
+            f"processes write to it."
+        )
 
     def _purge_now_and_then(self) -> None:
         if self._purge_interval and time.monotonic() >= self._next_purge:

@@ -7,11 +7,12 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, ContextManager, Dict, Iterator
 
 import pytest
 
 from servers import h2, h2_driver
+from servers.oracle import OracleAccess
 from servers.redis import RedisAccess, RedisCluster
 
 #: What a backend yields: the tracker_store section of an endpoints.yml that names a
@@ -20,9 +21,7 @@ Endpoint = Dict[str, Any]
 
 
 #: Gives a new, empty database for as long as the context lasts.
-DatabaseContext = Callable[
-    [pytest.FixtureRequest], contextlib.AbstractContextManager[Endpoint]
-]
+DatabaseContext = Callable[[pytest.FixtureRequest], ContextManager[Endpoint]]
 
 
 @dataclass(frozen=True)
@@ -68,12 +67,16 @@ def _postgresql(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
 
 @contextlib.contextmanager
 def _oracle(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
-    """H2 in Oracle mode, by a driver that passes for cx_Oracle.
+    """An Oracle server where there is one, else H2 in Oracle mode.
 
-    For processes that the test starts, too.
+    H2 by a driver that passes for cx_Oracle, also in processes that the test starts.
     """
-    server = request.getfixturevalue("h2_server")
+    server = request.getfixturevalue("oracle_server")
     database = server.create_database()
+    if isinstance(server, OracleAccess):
+        yield dict(server.endpoint)
+        server.drop_database(database)
+        return
     with pytest.MonkeyPatch.context() as patch:
         servers = Path(h2.__file__).parent
         patch.setenv(
@@ -81,15 +84,7 @@ def _oracle(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
             os.pathsep.join([str(servers / "h2_modules"), str(servers.parent)]),
         )
         patch.setitem(sys.modules, "cx_Oracle", h2_driver)
-        yield {
-            "type": "rasa_trackers.OracleTrackerStore",
-            "dialect": "oracle+cx_oracle",
-            "url": server.host,
-            "port": server.port,
-            "db": database,
-            "username": h2.USER,
-            "password": h2.PASSWORD,
-        }
+        yield server.endpoint(database)
         server.drop_database(database)
 
 

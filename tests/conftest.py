@@ -8,12 +8,14 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 import sqlalchemy
-from rasa.core.tracker_store import TrackerStore
 from rasa.shared.core.domain import Domain
 from rasa.utils.endpoints import EndpointConfig
 
 import rasa_trackers
 from backends import BACKENDS, Backend, Endpoint
+from rasa_api import TrackerStore, unwrapped
+from rasa_trackers import rasa_versions
+from writers import Writers
 
 
 def pytest_configure() -> None:
@@ -32,17 +34,25 @@ def pytest_collection_modifyitems(
 
     Rasa 3.6 pins SQLAlchemy 1.4; on 2.0, which Rasa Pro has, its store fails.
     """
-    if sqlalchemy.__version__.startswith("1."):
+    if rasa_versions.KNOWS_USERS or sqlalchemy.__version__.startswith("1."):
         return
     ours = [item for item in items if "rasas_store" not in item.fixturenames]
     config.hook.pytest_deselected(items=[item for item in items if item not in ours])
     items[:] = ours
 
 
-pytest_plugins = ["servers.fixtures"]
+pytest_plugins = ["alone", "servers.fixtures"]
+
+#: Only Rasa Pro knows of users.
+_RASA_PRO_ONLY = ["test_rasa_pro.py", "test_users.py"]
+collect_ignore = [] if rasa_versions.KNOWS_USERS else _RASA_PRO_ONLY
 
 #: Makes a store as Rasa does; options are added to the endpoint.
 MakeStore = Callable[..., TrackerStore]
+
+
+# Rasa Pro's LiteLLM else looks for a newer list of prices at each import.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +98,9 @@ def load() -> Iterator[Callable[..., TrackerStore]]:
     def load(
         endpoint: Endpoint, domain: Any = None, broker: Any = None
     ) -> TrackerStore:
-        store = TrackerStore.create(EndpointConfig(**endpoint), domain, broker)
+        store = unwrapped(
+            TrackerStore.create(EndpointConfig(**endpoint), domain, broker)
+        )
         stores.append(store)
         module = type(store).__module__
         if endpoint["type"].startswith("rasa_trackers."):
@@ -121,6 +133,14 @@ def make_store(
 @pytest.fixture
 def store(make_store: MakeStore) -> TrackerStore:
     return make_store()
+
+
+@pytest.fixture(scope="session")
+def writers() -> Iterator[Writers]:
+    """Processes that write at the same time."""
+    writers = Writers()
+    yield writers
+    writers.end()
 
 
 @pytest.fixture

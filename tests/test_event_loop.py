@@ -10,6 +10,8 @@ import pytest
 
 from conversations import add, conversation, tracker, turn
 
+pytestmark = pytest.mark.alone
+
 EVENTS = 3000
 LONGEST_STALL = 0.05
 

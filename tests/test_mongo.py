@@ -10,7 +10,6 @@ import bson
 import pymongo
 import pymongo.monitoring
 import pytest
-from rasa.core.tracker_store import MongoTrackerStore as RasasOwnStore
 from rasa.shared.core.events import BotUttered, SlotSet
 from rasa.shared.exceptions import RasaException
 
@@ -23,6 +22,7 @@ from conversations import (
     tracker,
     turn,
 )
+from rasa_api import MongoTrackerStore as RasasOwnStore
 from rasa_trackers.event_log import START, Entry
 from rasa_trackers.mongo import documents
 

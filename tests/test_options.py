@@ -7,11 +7,11 @@ import traceback
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rasa.core.tracker_store import TrackerStore
 from rasa.shared.exceptions import ConnectionException, RasaException
 from rasa.utils.endpoints import EndpointConfig
 
 import rasa_trackers
+from rasa_api import TrackerStore
 
 SQL = "rasa_trackers.SQLTrackerStore"
 

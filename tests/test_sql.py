@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -341,11 +338,10 @@ def test_the_index_is_used_whatever_the_statistics_say(make_store, statistics):
 
 
 def test_several_workers_start_at_once_on_a_database_of_rasas_store(
-    endpoint, rasas_store
+    endpoint, rasas_store, writers
 ):
     """On an empty one: ``test_four_writers_begin_on_an_empty_database``."""
     rasas_store()
-    command = [sys.executable, str(Path(__file__).with_name("writer.py"))]
     task = {
         "endpoint": endpoint,
         "sender_id": "ada",
@@ -353,19 +349,7 @@ def test_several_workers_start_at_once_on_a_database_of_rasas_store(
         "events": 0,
         "fresh": False,
     }
-    workers = [
-        subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(3)
-    ]
-    for worker in workers:
-        _, errors = worker.communicate(f"{json.dumps(task)}\n\n", timeout=120)
-        assert worker.returncode == 0, errors
+    assert writers.run([task] * 3) == [[], [], []]
 
 
 # Options

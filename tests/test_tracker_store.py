@@ -8,7 +8,6 @@ import pickle
 import threading
 
 import pytest
-from rasa.core.tracker_store import FailSafeTrackerStore, check_if_tracker_store_async
 from rasa.shared.core.events import ActionExecuted, BotUttered, SlotSet, UserUttered
 from rasa.shared.core.trackers import get_trackers_for_conversation_sessions
 
@@ -22,6 +21,7 @@ from conversations import (
     tracker,
     turn,
 )
+from rasa_api import FailSafeTrackerStore, check_if_tracker_store_async
 
 
 def _pickled(tracker):

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from backends import DURABLE
@@ -25,11 +20,11 @@ EVENTS = 75
 
 @pytest.mark.parametrize("fresh", [False, True], ids=["retrieved", "fresh"])
 async def test_four_writers_lose_nothing_and_double_nothing(
-    endpoint, make_store, fresh
+    endpoint, make_store, writers, fresh
 ):
     store = make_store()
     await store.save(tracker("ada", session_start()))
-    _write_at_once(endpoint, fresh)
+    _write_at_once(writers, endpoint, fresh)
     texts = [
         event.text
         for event in (await store.retrieve_full_tracker("ada")).events
@@ -41,8 +36,8 @@ async def test_four_writers_lose_nothing_and_double_nothing(
         assert own == [f"{writer} {number}" for number in range(EVENTS)]
 
 
-async def test_four_writers_begin_on_an_empty_database(endpoint, make_store):
-    _write_at_once(endpoint, False)
+async def test_four_writers_begin_on_an_empty_database(endpoint, make_store, writers):
+    _write_at_once(writers, endpoint, False)
     full = await make_store().retrieve_full_tracker("ada")
     assert (
         len(full.events)
@@ -51,39 +46,16 @@ async def test_four_writers_begin_on_an_empty_database(endpoint, make_store):
     )
 
 
-def _write_at_once(endpoint, fresh):
-    writers = [
-        subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("writer.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(WRITERS)
+def _write_at_once(writers, endpoint, fresh):
+    tasks = [
+        {
+            "endpoint": endpoint,
+            "sender_id": "ada",
+            "writer": str(number),
+            "events": EVENTS,
+            "fresh": fresh,
+        }
+        for number in range(WRITERS)
     ]
-    try:
-        for number, writer in enumerate(writers):
-            task = {
-                "endpoint": endpoint,
-                "sender_id": "ada",
-                "writer": str(number),
-                "events": EVENTS,
-                "fresh": fresh,
-            }
-            writer.stdin.write(json.dumps(task) + "\n")
-            writer.stdin.flush()
-        for writer in writers:
-            assert writer.stdout.readline() == "ready\n"
-        for writer in writers:
-            writer.stdin.write("go\n")
-            writer.stdin.flush()
-        for writer in writers:
-            output, _ = writer.communicate(timeout=120)
-            assert writer.returncode == 0
-            assert len(output.split()) == EVENTS
-    finally:
-        for writer in writers:
-            writer.kill()
-            writer.wait()
-            writer.stdin.close()
-            writer.stdout.close()
+    for said in writers.run(tasks):
+        assert said == [str(number) for number in range(EVENTS)]

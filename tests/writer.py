@@ -1,10 +1,11 @@
-"""A process that writes to a conversation, for tests of several writers.
+"""A process that writes to conversations, for tests of several writers.
 
-Run as ``python writer.py``; reads one JSON object from standard input: ``endpoint``,
-``sender_id``, ``writer`` (its name), ``events`` (how many) and ``fresh`` (whether to
-save a tracker of its own making each time, as after a failed read). Writes ``ready``
-when its store is open, waits for a line, and then says what it has saved, line by
-line, each after the save has returned.
+Run as ``python writer.py``; does one task after the other. A task is a JSON object on
+one line of standard input: ``endpoint``, ``sender_id``, ``writer`` (its name),
+``events`` (how many) and ``fresh`` (whether to save a tracker of its own making each
+time, as after a failed read). Writes ``ready`` when its store is open, waits for a
+line, says what it has saved, line by line, each after the save has returned, and
+``done`` when its store is closed. Ends at the end of its input, or with an error.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from typing import Any, Dict
 
-from rasa.core.tracker_store import TrackerStore
 from rasa.shared.core.domain import Domain
 from rasa.shared.core.events import UserUttered
 from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.utils.endpoints import EndpointConfig
 
+from rasa_api import TrackerStore, unwrapped
 
-async def main() -> None:
-    task = json.loads(sys.stdin.readline())
-    store = TrackerStore.create(EndpointConfig(**task["endpoint"]), Domain.empty())
+
+async def write(task: Dict[str, Any]) -> None:
+    endpoint = EndpointConfig(**task["endpoint"])
+    store = unwrapped(TrackerStore.create(endpoint, Domain.empty()))
     assert type(store).__module__.startswith("rasa_trackers."), type(store)
     print("ready", flush=True)
     sys.stdin.readline()
@@ -34,7 +37,10 @@ async def main() -> None:
         tracker.update(UserUttered(f"{task['writer']} {number}"))
         await store.save(tracker)
         print(number, flush=True)
+    store.close()
+    print("done", flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    for line in sys.stdin:
+        asyncio.run(write(json.loads(line)))

@@ -10,11 +10,22 @@ import sqlalchemy as sa
 import sqlalchemy.exc
 from sqlalchemy.engine import Connection
 
-from rasa_trackers.event_log import START, Entry, EventLog, Failure, Page, Stored
+from rasa_trackers.event_log import (
+    START,
+    Conversation,
+    Entry,
+    EventLog,
+    Failure,
+    Page,
+    Stored,
+    User,
+)
 from rasa_trackers.sql.schema import COLUMN_LENGTH, Tables
 
 #: Expired conversations that one call of ``purge_expired`` erases.
 _PURGE_BATCH = 100
+#: Conversations that are read by one statement; Oracle takes 1,000 values in an IN.
+_READ_BATCH = 200
 
 
 class SQLEventLog(EventLog):
@@ -48,11 +59,19 @@ class SQLEventLog(EventLog):
         self._tables = tables
         events = self._events = tables.events
         expiry = self._expiry = tables.expiry
+        users = self._users = tables.users
 
         sender_id = sa.bindparam("sender_id")
         mine = events.c.sender_id == sender_id
         expired = self._is_expired(sender_id)
-        rows = sa.select(events.c.id, events.c.data)
+        user_id: Any = sa.null()
+        if users is not None:
+            user_id = (
+                sa.select(users.c.user_id)
+                .where(users.c.sender_id == sender_id)
+                .scalar_subquery()
+            )
+        rows = sa.select(events.c.id, events.c.data, user_id.label("user_id"))
         if record_exp is not None:
             rows = rows.where(~expired)
         newest_first = self._in_order(rows, newest_first=True).limit(
@@ -74,6 +93,29 @@ class SQLEventLog(EventLog):
             expires_at=self._now() + sa.bindparam("seconds", record_exp, sa.Float),
             last_id=sa.bindparam("last_id", type_=sa.Integer),
         )
+
+        if users is not None:
+            my_user = users.c.sender_id == sender_id
+            self._delete_user = sa.delete(users).where(my_user)
+            self._delete_expired_user = sa.delete(users).where(
+                sa.and_(my_user, expired)
+            )
+            began = sa.bindparam("conversation_started", type_=sa.Float)
+            self._insert_user = sa.insert(users).values(
+                sender_id=sa.bindparam("conversation", type_=sa.String),
+                user_id=sa.bindparam("new_user_id", type_=sa.String),
+                conversation_started_timestamp=began,
+            )
+            known = users.c.conversation_started_timestamp
+            # By other names than the columns', which SQLAlchemy takes for new values.
+            self._change_user = (
+                sa.update(users)
+                .where(users.c.sender_id == sa.bindparam("conversation"))
+                .values(
+                    user_id=sa.bindparam("new_user_id", type_=sa.String),
+                    conversation_started_timestamp=sa.func.coalesce(known, began),
+                )
+            )
 
     def _is_expired(self, sender_id: Any) -> Any:
         """Whether a conversation is expired, as an SQL condition."""
@@ -112,6 +154,8 @@ class SQLEventLog(EventLog):
         wanted = [self._events]
         if self._record_exp is not None:
             wanted.append(self._expiry)
+        if self._users is not None:
+            wanted.append(self._users)
         self._events.metadata.create_all(connection, tables=wanted)
 
     # Writing
@@ -130,25 +174,43 @@ class SQLEventLog(EventLog):
             yield connection
 
     def append(
-        self, sender_id: str, entries: Sequence[Entry], after: int
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User] = None,
     ) -> Optional[int]:
         with self._writing(sender_id) as connection:
-            if self._record_exp is not None:
-                connection.execute(self._delete_expired, {"sender_id": sender_id})
+            self._erase_if_expired(connection, sender_id)
             if self._end(connection, sender_id) != after:
                 return None
-            return self._insert(connection, sender_id, entries, after)
+            end = after
+            if entries:
+                end = self._insert(connection, sender_id, entries, after)
+            if user is not None and end != START:
+                self._assign(connection, sender_id, user)
+            return end
 
     def replace(
-        self, sender_id: str, entries: Sequence[Entry], after: int
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User] = None,
     ) -> Optional[int]:
         with self._writing(sender_id) as connection:
+            self._erase_if_expired(connection, sender_id)
             if self._end(connection, sender_id) != after:
                 return None
-            self._erase(connection, sender_id)
+            self._erase(
+                connection, sender_id, with_user=user is not None or not entries
+            )
             if not entries:
                 return START
-            return self._insert(connection, sender_id, entries, after)
+            end = self._insert(connection, sender_id, entries, after)
+            if user is not None:
+                self._assign(connection, sender_id, user)
+            return end
 
     def delete(self, sender_id: str) -> bool:
         with self._writing(sender_id) as connection:
@@ -183,11 +245,32 @@ class SQLEventLog(EventLog):
     def _rows(self, sender_id: str, entries: Sequence[Entry]) -> List[Dict[str, Any]]:
         return [row(sender_id, entry) for entry in entries]
 
-    def _erase(self, connection: Connection, sender_id: str) -> bool:
+    def _assign(self, connection: Connection, sender_id: str, user: User) -> None:
+        values = {
+            "conversation": sender_id,
+            "new_user_id": user.user_id,
+            "conversation_started": user.conversation_started,
+        }
+        if not connection.execute(self._change_user, values).rowcount:
+            connection.execute(self._insert_user, values)
+
+    def _erase(
+        self, connection: Connection, sender_id: str, *, with_user: bool = True
+    ) -> bool:
         erased = connection.execute(self._delete_events, {"sender_id": sender_id})
         if self._record_exp is not None:
             connection.execute(self._delete_expiry, {"sender_id": sender_id})
+        if self._users is not None and with_user:
+            connection.execute(self._delete_user, {"sender_id": sender_id})
         return bool(erased.rowcount)
+
+    def _erase_if_expired(self, connection: Connection, sender_id: str) -> None:
+        if self._record_exp is None:
+            return
+        if self._users is not None:
+            # First: without events a conversation is not known to be expired.
+            connection.execute(self._delete_expired_user, {"sender_id": sender_id})
+        connection.execute(self._delete_expired, {"sender_id": sender_id})
 
     def purge_expired(self) -> int:
         if self._record_exp is None:
@@ -202,7 +285,7 @@ class SQLEventLog(EventLog):
         for sender_id in sender_ids:
             with self._writing(sender_id) as connection:
                 # Looked at again: a message may have come in since.
-                connection.execute(self._delete_expired, {"sender_id": sender_id})
+                self._erase_if_expired(connection, sender_id)
                 connection.execute(
                     self._delete_expiry.where(self._expiry.c.expires_at <= self._now()),
                     {"sender_id": sender_id},
@@ -229,10 +312,14 @@ class SQLEventLog(EventLog):
         with self._engine.connect() as connection:
             rows = connection.execute(statement, parameters).all()
         # A row without data is a damaged one, and no reason to lose the others.
-        stored = [Stored(position, data or "") for position, data in rows]
+        stored = [Stored(position, data or "") for position, data, _ in rows]
         if limit is not None:
             stored.reverse()
-        return Page(stored, complete=limit is None or len(stored) < limit)
+        return Page(
+            stored,
+            complete=limit is None or len(stored) < limit,
+            user_id=rows[0][2] if rows else None,
+        )
 
     def sender_ids(self) -> List[str]:
         statement = sa.select(self._events.c.sender_id).distinct()
@@ -240,6 +327,59 @@ class SQLEventLog(EventLog):
             statement = statement.where(~self._is_expired(self._events.c.sender_id))
         with self._engine.connect() as connection:
             return list(connection.execute(statement).scalars())
+
+    def conversations_of(
+        self, user_id: str, limit: Optional[int] = None, skip: int = 0
+    ) -> List[Conversation]:
+        users, events = self._users, self._events
+        if users is None:
+            return []
+        began = users.c.conversation_started_timestamp
+        theirs = (
+            sa.select(users.c.sender_id, began)
+            .where(users.c.user_id == user_id)
+            .where(
+                sa.exists()
+                .where(events.c.sender_id == users.c.sender_id)
+                .where(events.c.id > START)
+            )
+            .order_by(sa.func.coalesce(began, 0.0), users.c.sender_id)
+            .limit(limit)
+            .offset(skip or None)
+        )
+        if self._record_exp is not None:
+            theirs = theirs.where(~self._is_expired(users.c.sender_id))
+        texts: Dict[str, List[str]] = {}
+        with self._engine.connect() as connection:
+            found = connection.execute(theirs).all()
+            for begin in range(0, len(found), _READ_BATCH):
+                batch = [each[0] for each in found[begin : begin + _READ_BATCH]]
+                rows = (
+                    sa.select(events.c.sender_id, events.c.data)
+                    .where(events.c.sender_id.in_(batch))
+                    .where(events.c.id > START)
+                    .order_by(events.c.sender_id, events.c.id)
+                )
+                for sender_id, data in connection.execute(rows):
+                    texts.setdefault(sender_id, []).append(data or "")
+        return [
+            Conversation(sender_id, began, texts[sender_id])
+            for sender_id, began in found
+            # Else it was erased in between.
+            if sender_id in texts
+        ]
+
+    def count_conversations(self, after_timestamp: float) -> int:
+        sender_id = self._events.c.sender_id
+        statement = (
+            sa.select(sa.func.count(sender_id.distinct()))
+            .where(self._events.c.timestamp >= after_timestamp)
+            .where(self._events.c.id > START)
+        )
+        if self._record_exp is not None:
+            statement = statement.where(~self._is_expired(sender_id))
+        with self._engine.connect() as connection:
+            return int(connection.execute(statement).scalar_one())
 
     def _now(self) -> Any:
         """Seconds since the epoch, as an SQL expression of the database's clock."""

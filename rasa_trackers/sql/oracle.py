@@ -18,7 +18,7 @@ import sqlalchemy as sa
 import sqlalchemy.exc
 from sqlalchemy.engine import Connection
 
-from rasa_trackers.event_log import START, Entry, Failure
+from rasa_trackers.event_log import START, Entry, Failure, User
 from rasa_trackers.rasa_versions import RasaException
 from rasa_trackers.sql.log import SQLEventLog
 from rasa_trackers.sql.oracle_connection import WRITING
@@ -236,9 +236,11 @@ _NOT_IN_THIS_EDITION = "ORA-00439"
 #: Events of one block. Each is seven bind variables, and each number of events a
 #: statement of its own in the server's cache.
 _LARGEST_BLOCK = 50
-#: Bytes of a text that PL/SQL takes as VARCHAR2; a longer one would need a CLOB of its
-#: own in the server, and round trips to fill it.
-_LONGEST_VARCHAR = 32767
+#: Characters of a text that drivers give to PL/SQL as VARCHAR2, which holds 32,767
+#: bytes. Oracle's client counts four for each character (``dpiVar.c`` of ODPI-C, which
+#: cx_Oracle and python-oracledb's thick mode are made of), and a longer text gets a
+#: CLOB of its own in the server, and round trips to fill it.
+_LONGEST_VARCHAR = 32767 // 4
 #: Numbers drawn at the most to get past the conversation's last id: other instances of
 #: a cluster hand theirs out of ranges of their own, as large as the sequence's cache.
 _LARGEST_GAP = 20_000
@@ -372,6 +374,8 @@ class OracleEventLog(SQLEventLog):
         ]
         if self._record_exp is not None:
             probes.append((self._expiry.name, _probe(self._expiry)))
+        if self._users is not None:
+            probes.append((self._users.name, _probe(self._users)))
         missing = []
         for name, probe in probes:
             try:
@@ -480,13 +484,20 @@ class OracleEventLog(SQLEventLog):
                 info.pop(WRITING, None)
 
     def append(
-        self, sender_id: str, entries: Sequence[Entry], after: int
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User] = None,
     ) -> Optional[int]:
         _refuse_empty(sender_id)
-        if len(entries) > _LARGEST_BLOCK or any(
-            len(entry.data) > _LONGEST_VARCHAR for entry in entries
+        # A user is named once in a conversation, so that may take more round trips.
+        if (
+            user is not None
+            or not 0 < len(entries) <= _LARGEST_BLOCK
+            or any(len(entry.data) > _LONGEST_VARCHAR for entry in entries)
         ):
-            return super().append(sender_id, entries, after)
+            return super().append(sender_id, entries, after, user)
         parameters: Dict[str, Any] = {
             "lock_id": lock_id(sender_id),
             "sender_id": sender_id,
@@ -502,10 +513,14 @@ class OracleEventLog(SQLEventLog):
         return position
 
     def replace(
-        self, sender_id: str, entries: Sequence[Entry], after: int
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User] = None,
     ) -> Optional[int]:
         _refuse_empty(sender_id)
-        return super().replace(sender_id, entries, after)
+        return super().replace(sender_id, entries, after, user)
 
     def _insert(
         self,
@@ -601,14 +616,20 @@ class OracleEventLog(SQLEventLog):
         events = preparer.format_table(self._events)
         expiry = preparer.format_table(self._expiry)
         sequence = preparer.format_sequence(self._events.c.id.default)
+        # As in _erase_if_expired: the user first.
+        expired = [f"{events} WHERE sender_id = :sender_id AND id > 0"]
+        if self._users is not None:
+            users = preparer.format_table(self._users)
+            expired.insert(0, f"{users} WHERE sender_id = :sender_id")
         expire = [
             (
-                f"DELETE FROM {events} WHERE sender_id = :sender_id AND id > 0"
+                f"DELETE FROM {rows}"
                 f" AND EXISTS (SELECT 1 FROM {expiry} WHERE sender_id = :sender_id"
                 f" AND expires_at <= {_NOW}"
                 f" AND NOT EXISTS (SELECT 1 FROM {events} later"
                 " WHERE later.sender_id = :sender_id AND later.id > last_id));"
             )
+            for rows in expired
         ]
         renew = [
             f"DELETE FROM {expiry} WHERE sender_id = :sender_id;",
@@ -713,7 +734,7 @@ def _named(statement: str) -> Tuple[str, str, str]:
 
 def _with_schema(script: str, prefix: str) -> str:
     return re.sub(
-        r"\b(?=(?:events_seq|events|rasa_trackers_expiry|ix_\w+)\b)",
+        r"\b(?=(?:events_seq|events|rasa_trackers_expiry|users|ix_\w+)\b)",
         lambda _: f"{prefix}.",
         script,
     )

@@ -7,6 +7,7 @@
 -- A user that is not the owner needs, for <user>:
 --   GRANT SELECT, INSERT, UPDATE, DELETE ON events TO <user>;
 --   GRANT SELECT, INSERT, UPDATE, DELETE ON rasa_trackers_expiry TO <user>;
+--   GRANT SELECT, INSERT, UPDATE, DELETE ON users TO <user>;
 --   GRANT SELECT ON events_seq TO <user>;
 
 CREATE SEQUENCE events_seq ORDER;
@@ -35,3 +36,13 @@ CREATE TABLE rasa_trackers_expiry (
 );
 
 CREATE INDEX ix_rasa_trackers_expires_at ON rasa_trackers_expiry (expires_at);
+
+-- Only for Rasa Pro.
+CREATE TABLE users (
+  sender_id VARCHAR2(255 CHAR) NOT NULL,
+  user_id VARCHAR2(255 CHAR) NOT NULL,
+  conversation_started_timestamp BINARY_DOUBLE,
+  PRIMARY KEY (sender_id)
+);
+
+CREATE INDEX ix_users_user_id ON users (user_id);

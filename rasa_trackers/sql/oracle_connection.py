@@ -34,6 +34,9 @@ _DEFAULT_PORT = 1521
 _ARRAY_SIZE = 250
 #: Seconds that a connection may lie unused and is still taken without asking it.
 _TRUSTED_IDLE = 30.0
+#: Attempts to connect of one store that may hang in Oracle's client at a time. It
+#: cannot be made to give one up.
+_MOST_ATTEMPTS = 32
 #: What ``connection.info`` says of one.
 _LAST_USED = "rasa_trackers_last_used"
 WRITING = "rasa_trackers_writing"
@@ -45,6 +48,12 @@ _INSTALL = {
     ),
     "oracledb": "pip install oracledb",
 }
+
+
+#: The simple form of an address, which has no room for a deadline before client 19.
+_EASY_CONNECT = re.compile(
+    r"(?://)?(?P<host>[\w.-]+)(?::(?P<port>\d+))?/(?P<service_name>[\w.$#-]+)"
+)
 
 
 class Place(NamedTuple):
@@ -89,6 +98,12 @@ def place(url: URL, timeout: float) -> Place:
     dsn = _taken(query, "dsn")
     if url.host and url.host.startswith("("):
         dsn = dsn or url.host
+    port = url.port or _DEFAULT_PORT
+    host = url.host or "localhost"
+    easy = _EASY_CONNECT.fullmatch(dsn or "")
+    if easy and not service_name and not sid:
+        host, port = easy["host"], int(easy["port"] or _DEFAULT_PORT)
+        service_name, dsn = easy["service_name"], None
     if dsn is None and bool(service_name) == bool(sid):
         raise RasaException(
             "The tracker store must know one Oracle database: set 'db' (or "
@@ -96,8 +111,6 @@ def place(url: URL, timeout: float) -> Place:
             "its SID, or 'dsn' to a complete address or a name of tnsnames.ora. "
             "Correct the tracker_store section of endpoints.yml."
         )
-    host = url.host or "localhost"
-    port = url.port or _DEFAULT_PORT
     address = {
         name: _taken(query, name)
         for name in (
@@ -467,7 +480,31 @@ def _connector(
             connection.call_timeout = math.ceil(timeout * 1000)
         return connection
 
-    return lambda: connect_within(timeout, connect)
+    attempts = threading.Semaphore(_MOST_ATTEMPTS)
+    return lambda: attempt(timeout, connect, attempts)
+
+
+def attempt(
+    timeout: float, connect: Callable[[], Any], attempts: threading.Semaphore
+) -> Any:
+    """:func:`connect_within`, one of so many at a time, also of those given up.
+
+    Raises:
+        TimeoutError: when the time is over.
+    """
+    if not attempts.acquire(timeout=timeout):
+        raise TimeoutError(
+            "earlier attempts to connect still wait in Oracle's client; set "
+            "CONNECT_TIMEOUT in the address in tnsnames.ora"
+        )
+
+    def connect_once() -> Any:
+        try:
+            return connect()
+        finally:
+            attempts.release()
+
+    return connect_within(timeout, connect_once)
 
 
 def connect_within(timeout: float, connect: Callable[[], Any]) -> Any:
@@ -475,7 +512,9 @@ def connect_within(timeout: float, connect: Callable[[], Any]) -> Any:
 
     python-oracledb's thin mode waits without end for a server that takes the
     connection and stays silent, and no parameter of it helps (python-oracledb issue
-    451). Its socket is cut then, so that the thread comes free.
+    451). Its socket is cut then, so that the thread comes free. Oracle's client keeps
+    its socket to itself: the thread stays there until the limits in the address end
+    it, and holds up nobody, not even the end of the process.
 
     Raises:
         TimeoutError: when the time is over.

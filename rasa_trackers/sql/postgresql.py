@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.engine.url import URL
 from sqlalchemy.pool import NullPool
 
-from rasa_trackers.event_log import START, Entry, Failure
+from rasa_trackers.event_log import START, Entry, Failure, User
 from rasa_trackers.rasa_versions import RasaException
 from rasa_trackers.sql.connection import create_engine
 from rasa_trackers.sql.log import SQLEventLog, row
@@ -331,11 +331,15 @@ class PostgreSQLEventLog(SQLEventLog):
                 raise
 
     def append(
-        self, sender_id: str, entries: Sequence[Entry], after: int
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User] = None,
     ) -> Optional[int]:
-        if not self._one_message or len(entries) > _LARGEST_MESSAGE:
-            return super().append(sender_id, entries, after)
-        message, parameters = self._append_message(sender_id, entries, after)
+        if not self._one_message or not 0 < len(entries) <= _LARGEST_MESSAGE:
+            return super().append(sender_id, entries, after, user)
+        message, parameters = self._append_message(sender_id, entries, after, user)
         with self._engine.connect() as connection:
             end: Optional[int] = connection.exec_driver_sql(
                 message, parameters
@@ -343,23 +347,31 @@ class PostgreSQLEventLog(SQLEventLog):
         return end
 
     def _append_message(
-        self, sender_id: str, entries: Sequence[Entry], after: int
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User],
     ) -> Tuple[str, Tuple[Any, ...]]:
         preparer = self._engine.dialect.identifier_preparer
         # Quoted where need be; what is not a name of ours goes as a parameter.
         events = preparer.format_table(self._events)
         expiry = preparer.format_table(self._expiry)
+        users = self._users is not None and preparer.format_table(self._users)
         message = ["SELECT pg_advisory_xact_lock(%s);"]
         parameters: List[Any] = [lock_key(sender_id)]
         if self._record_exp is not None:
-            message += [
-                f"DELETE FROM {events} WHERE sender_id = %s AND EXISTS (",  # noqa: S608
-                f"SELECT 1 FROM {expiry} WHERE sender_id = %s ",  # noqa: S608
-                f"AND expires_at <= {_NOW} AND NOT EXISTS (",
-                f"SELECT 1 FROM {events} AS later ",  # noqa: S608
-                f"WHERE later.sender_id = %s AND later.id > {expiry}.last_id));",
-            ]
-            parameters += [sender_id, sender_id, sender_id]
+            # As in _erase_if_expired: the user first.
+            tables = [events] if self._users is None else [users, events]
+            for table in tables:
+                message += [
+                    f"DELETE FROM {table} WHERE sender_id = %s ",  # noqa: S608
+                    f"AND EXISTS (SELECT 1 FROM {expiry} ",  # noqa: S608
+                    f"WHERE sender_id = %s AND expires_at <= {_NOW} ",
+                    f"AND NOT EXISTS (SELECT 1 FROM {events} AS later ",  # noqa: S608
+                    f"WHERE later.sender_id = %s AND later.id > {expiry}.last_id));",
+                ]
+                parameters += [sender_id, sender_id, sender_id]
         # The first row's casts give the columns of VALUES their types.
         values = ["(%s::varchar,%s::varchar,%s::float8,%s::varchar,%s::varchar,%s)"]
         values += ["(%s,%s,%s,%s,%s,%s)"] * (len(entries) - 1)
@@ -384,6 +396,17 @@ class PostgreSQLEventLog(SQLEventLog):
                 "expires_at = EXCLUDED.expires_at, last_id = EXCLUDED.last_id)",
             ]
             parameters += [sender_id, self._record_exp]
+        if user is not None:
+            known = "conversation_started_timestamp"
+            message += [
+                f", assigned AS (INSERT INTO {users} AS known ",
+                f"(sender_id, user_id, {known}) ",
+                "SELECT %s::varchar, %s::varchar, %s::float8 FROM appended ",
+                "HAVING count(*) > 0 ON CONFLICT (sender_id) DO UPDATE SET ",
+                f"user_id = EXCLUDED.user_id, {known} = ",
+                f"coalesce(known.{known}, EXCLUDED.{known}))",
+            ]
+            parameters += [sender_id, *user]
         message.append(" SELECT max(id) FROM appended")
         return "".join(message), tuple(parameters)
 

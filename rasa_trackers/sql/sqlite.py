@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.engine.url import URL
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from rasa_trackers.event_log import START, Entry, Failure
+from rasa_trackers.event_log import START, Entry, Failure, User
 from rasa_trackers.sql.connection import create_engine
 from rasa_trackers.sql.log import SQLEventLog, row
 
@@ -82,10 +82,18 @@ class SQLiteEventLog(SQLEventLog):
             yield connection
 
     def append(
-        self, sender_id: str, entries: Sequence[Entry], after: int
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User] = None,
     ) -> Optional[int]:
-        if self._record_exp is not None or len(entries) > _LARGEST_STATEMENT:
-            return super().append(sender_id, entries, after)
+        if (
+            self._record_exp is not None
+            or user is not None
+            or not 0 < len(entries) <= _LARGEST_STATEMENT
+        ):
+            return super().append(sender_id, entries, after, user)
         # One statement is a transaction of its own, and one that writes holds the
         # file's write lock from its beginning.
         values = ",".join(["(?,?,?,?,?,?)"] * len(entries))

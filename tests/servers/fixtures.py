@@ -7,8 +7,9 @@ Tests that stop, kill or suspend a server make one of their own, so that no othe
 meets the wreck: a Redis takes 10 ms, a PostgreSQL half a second, a MongoDB a second.
 """
 
+import os
 from pathlib import Path
-from typing import Iterator, List, Tuple
+from typing import Iterator, List, Tuple, Union
 
 import psycopg2
 import pymongo.errors
@@ -17,6 +18,7 @@ import redis as redis_driver
 
 from servers.h2 import H2Server
 from servers.mongo import MongoAccess, MongoServer
+from servers.oracle import NOT_READY, URL_VARIABLE, OracleAccess
 from servers.postgres import PostgresAccess, PostgresServer
 from servers.process import wait_until
 from servers.proxy import TcpProxy
@@ -196,6 +198,31 @@ def h2_server() -> Iterator[H2Server]:
     """H2 in Oracle mode; an error where it cannot start, never a skip."""
     with H2Server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def oracle_server(
+    request: pytest.FixtureRequest,
+) -> Iterator[Union[OracleAccess, H2Server]]:
+    """An Oracle server: of TEST_ORACLE_URL, or with Docker, or what stands in."""
+    url = os.environ.get(URL_VARIABLE)
+    if not url and not _with_docker(request):
+        yield request.getfixturevalue("h2_server")
+        return
+    if not url:
+        host, port = _docker_address(request, "oracle", 1521)
+        credentials = f"{DOCKER_USER}:{DOCKER_PASSWORD}"
+        # By the driver that needs no client of Oracle's.
+        url = f"oracle+oracledb://{credentials}@{host}:{port}/?service_name=FREEPDB1"
+    made: List[OracleAccess] = []
+    wait_until(
+        lambda: made.append(OracleAccess(url)) or made,
+        "Oracle",
+        DOCKER_SECONDS if _with_docker(request) else 0,
+        NOT_READY,
+    )
+    yield made[0]
+    made[0].close()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import uuid
 from pathlib import Path
-from typing import List
+from typing import Any, Dict, List, Optional
 
 from servers import h2_driver, wheels
 from servers.process import Server
@@ -28,6 +28,13 @@ CREATE VIEW all_ind_columns AS SELECT CURRENT_USER AS index_owner, index_name,
     AS table_owner,
   table_name, column_name, ordinal_position AS column_position
 FROM information_schema.index_columns
+"""
+OBJECTS = """
+CREATE VIEW user_objects AS SELECT 'TABLE' AS object_type, table_name AS object_name
+FROM information_schema.tables
+WHERE table_schema = 'PUBLIC' AND table_type = 'BASE TABLE'
+UNION ALL SELECT 'SEQUENCE', sequence_name
+FROM information_schema.sequences WHERE sequence_schema = 'PUBLIC'
 """
 
 
@@ -116,26 +123,55 @@ class H2Server(Server):
         with socket.create_connection((self.host, self.port), timeout=1):
             return True
 
-    def create_database(self) -> str:
+    def create_database(
+        self, name: Optional[str] = None, user: str = USER, password: str = PASSWORD
+    ) -> str:
         """A new, empty database; gives its name, which is its service name."""
-        name = f"test_{uuid.uuid4().hex}"
-        connection = self._connect(name, create=True)
-        connection.cursor().execute(DICTIONARY)
-        connection.commit()
-        connection.close()
+        name = name or f"test_{uuid.uuid4().hex}"
+        with contextlib.closing(self._connect(name, user, password, True)) as made:
+            for view in (DICTIONARY, OBJECTS):
+                made.cursor().execute(view)
+            made.commit()
         return name
 
-    def drop_database(self, name: str) -> None:
+    def endpoint(self, name: str) -> Dict[str, Any]:
+        """The tracker_store section that names a database."""
+        return {
+            "type": "rasa_trackers.OracleTrackerStore",
+            "dialect": "oracle+cx_oracle",
+            "url": self.host,
+            "port": self.port,
+            "db": name,
+            "username": USER,
+            "password": PASSWORD,
+        }
+
+    def execute(self, name: str, statement: str) -> None:
+        """Run a statement in a connection of its own, and commit."""
+        with contextlib.closing(self._connect(name)) as connection:
+            connection.cursor().execute(statement)
+            connection.commit()
+
+    def drop_database(
+        self, name: str, user: str = USER, password: str = PASSWORD
+    ) -> None:
         """End a database, whoever is connected to it."""
         with contextlib.suppress(
             h2_driver.DatabaseError
         ):  # its own connection ends as well
-            self._connect(name).cursor().execute("SHUTDOWN IMMEDIATELY")
+            connection = self._connect(name, user, password)
+            connection.cursor().execute("SHUTDOWN IMMEDIATELY")
 
-    def _connect(self, name: str, create: bool = False) -> h2_driver.Connection:
+    def _connect(
+        self,
+        name: str,
+        user: str = USER,
+        password: str = PASSWORD,
+        create: bool = False,
+    ) -> h2_driver.Connection:
         return h2_driver.connect(
-            user=USER,
-            password=PASSWORD,
+            user=user,
+            password=password,
             dsn=f"(HOST={self.host})(PORT={self.port})(SERVICE_NAME={name})",
             create=create,
         )

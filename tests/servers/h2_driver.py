@@ -6,7 +6,8 @@ changes on the way to H2:
 * what it sends goes to ``h2_bridge.py``, and a bind variable ``:name`` becomes ``?``;
 * an anonymous block is carried out here, statement by statement: H2 runs its SQL and
   evaluates its conditions, while loops, branches and the handler are Python's;
-* ``ONLINE`` after CREATE INDEX is dropped, SYS_CONTEXT and NLS queries are answered;
+* ``ONLINE`` after CREATE INDEX and ``PURGE`` after DROP TABLE are left out, SYS_CONTEXT
+  and NLS queries are answered;
 * H2's errors get the code that Oracle has for the same.
 
 It counts the round trips that cx_Oracle would make, and fetches a CLOB as an object
@@ -315,6 +316,11 @@ class Cursor:
         self._count_temporary_lobs([parameters])
         self.description, self._rows, self._fetched = None, [], 0
         if re.match(r"\s*(DECLARE|BEGIN)\b", statement, re.IGNORECASE):
+            # Longer ones are given to PL/SQL as CLOBs, whatever their input sizes.
+            self.connection.round_trips += 2 * sum(
+                isinstance(value, str) and 4 * len(value) > 32767
+                for value in parameters.values()
+            )
             _Block(self, statement, parameters).run()
             return None
         self._run(statement, parameters)
@@ -509,6 +515,8 @@ def _positional(statement: str) -> Tuple[str, List[str]]:
 def _rewritten(statement: str) -> str:
     if statement.startswith("CREATE INDEX") and statement.endswith(" ONLINE"):
         return statement[: -len(" ONLINE")]
+    if statement.startswith("DROP TABLE") and statement.endswith(" PURGE"):
+        return statement[: -len(" PURGE")]
     return re.sub(
         r"sys_context\(\s*'userenv',\s*'current_schema'\s*\)",
         "USER",

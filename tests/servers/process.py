@@ -2,7 +2,9 @@
 
 import abc
 import atexit
+import collections
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -10,7 +12,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, List, Optional, Tuple, Type
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Deque,
+    FrozenSet,
+    List,
+    Optional,
+    Tuple,
+    Type,
+)
 
 import port_for
 import psutil
@@ -22,16 +33,46 @@ if TYPE_CHECKING:
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 HOST = "127.0.0.1"
+#: How far above its port a node of a Redis cluster listens for the other nodes.
+CLUSTER_BUS = 10_000
+
+# Given out lately; the server may not listen yet.
+_recent: Deque[int] = collections.deque(maxlen=200)
 
 
-def free_port() -> int:
+@functools.lru_cache(maxsize=None)
+def ports_of(worker: int, workers: int, with_bus: bool) -> FrozenSet[int]:
+    """The ports that are for one of the processes that run the tests at once.
+
+    None of them takes another's, not even while a server of the other is down.
+    """
+    available = port_for.available_ports()
+    return frozenset(
+        port
+        for port in available
+        if port % CLUSTER_BUS % workers == worker
+        and (not with_bus or port + CLUSTER_BUS in available)
+    )
+
+
+def free_port(with_bus: bool = False) -> int:
     """A free loopback port from outside of the range of outgoing connections.
 
     So a server finds its port free again at a restart, however many connections were
     opened meanwhile.
+
+    Args:
+        with_bus: Whether the port `CLUSTER_BUS` above it is to be free as well.
     """
-    port: int = port_for.select_random()
-    return port
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    own = ports_of(worker, workers, with_bus)
+    while True:
+        port: int = port_for.select_random(set(own), _recent)
+        ports = {port, port + CLUSTER_BUS} if with_bus else {port}
+        if not ports & set(_recent) and not any(map(port_for.port_is_used, ports)):
+            _recent.extend(ports)
+            return port
 
 
 def wait_until(

@@ -4,7 +4,6 @@ import functools
 from typing import Any, Dict, List, Optional, Union
 from urllib.parse import quote
 
-import port_for
 import redis
 import redis.cluster
 import redis.sentinel
@@ -12,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from servers import wheels
-from servers.process import Server, Startable, wait_until
+from servers.process import Server, Startable, free_port, wait_until
 
 REDIS = "redis"
 VALKEY = "valkey"
@@ -295,9 +294,7 @@ class RedisCluster(Group):
 
 class _ClusterNode(RedisServer):
     def _make_port(self) -> int:
-        # Nodes talk with each other on a port 10,000 higher, which must also lie below
-        # the ports of outgoing connections.
-        return int(port_for.select_random(port_for.available_ports(10000, 22767)))
+        return free_port(with_bus=True)
 
     def _directives(self, durable: bool) -> Directives:
         return {

