@@ -63,7 +63,7 @@ def build_rasa(engine: Engine, tag: str, rasa: str, python: str) -> str:
 
 
 def uv_mounts() -> List[str]:
-    """For builds that install with uv: this machine's, and the wheels it has already."""
+    """For builds that install with uv: this machine's, and the wheels that it has."""
     uv = shutil.which("uv")
     assert uv
     cache = run(uv, "cache", "dir").strip()

@@ -45,7 +45,7 @@ def install(folder: Path) -> Dict[str, str]:
 
 
 class Compose:
-    """`docker compose` for a profile of docker-compose.yml, with .env.example as .env."""
+    """`docker compose` for a profile of docker-compose.yml and .env.example."""
 
     def __init__(self, environment: Mapping[str, str], profile: str, variant: str):
         self._environment = {**environment, "RASA_VARIANT": variant}

@@ -58,7 +58,8 @@ def rasa_image(engine: Engine, debian_image: str) -> str:
 def pro_image(engine: Engine, debian_image: str) -> str:
     """An image with Rasa Pro, on Debian's own Python."""
     assert debian_image
-    return base.build_rasa(engine, PRO_IMAGE, os.environ["RASA_PRO"], "/usr/bin/python3")
+    rasa = os.environ["RASA_PRO"]
+    return base.build_rasa(engine, PRO_IMAGE, rasa, "/usr/bin/python3")
 
 
 def bake(engine: Engine, tag: str, image: str) -> str:
@@ -85,11 +86,16 @@ def store_images(engine: Engine, debian_image: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def docker(engine: Engine) -> Iterator[Dict[str, str]]:
+def compose_2(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, str]:
+    """The environment in which `docker compose` is found."""
+    return compose.install(tmp_path_factory.mktemp("client"))
+
+
+@pytest.fixture(scope="session")
+def docker(engine: Engine, compose_2: Dict[str, str]) -> Iterator[Dict[str, str]]:
     """The environment of a Docker client and an engine for it."""
-    client = compose.install(engine.folder / "client")
     with engine.docker() as environment:
-        yield {**environment, **client}
+        yield {**environment, **compose_2}
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ import base
 from engine import Engine, compose_services, run
 from servers import wheels
 
-# As in the image mongo:7.0.14, and of the version of the image mongo-express:1.0.2. What
-# the latter needs is given in ways that npm does not know.
+# Of the age of the image mongo:7.0.14, and of the version of mongo-express:1.0.2. The
+# overrides are for what the latter asks for in ways that npm does not know.
 NODE_PACKAGES = {
     "dependencies": {"mongosh": "2.3.1", "mongo-express": "1.0.2"},
     "overrides": {"bootstrap-paginator": "1.0.2", "mongodb-query-parser": "2.4.6"},

@@ -1,6 +1,9 @@
 """The Dockerfiles, compose files and endpoints files, as far as they can be read."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -44,6 +47,26 @@ def test_hadolint_has_nothing_to_say(dockerfile: Path) -> None:
 def test_the_last_user_is_rasas(dockerfile: Path) -> None:
     users = re.findall(r"^USER (\S+)$", dockerfile.read_text("utf-8"), re.MULTILINE)
     assert users[-1] == "1001"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_compose_has_nothing_to_say(
+    profile: str, variant: str, compose_2: Dict[str, str]
+) -> None:
+    """Of either version: Debian's 1.29, and what `docker compose` is today."""
+    folder = DOCKER / "docker-compose.yml", DOCKER / ".env.example"
+    options = ("--file", folder[0], "--env-file", folder[1], "--profile", profile)
+    for command in (["docker-compose"], ["docker", "compose"]):
+        environment = {**os.environ, **compose_2, "RASA_VARIANT": variant}
+        done = subprocess.run(
+            [*command, *options, "config", "-q"],
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            env=environment,
+        )
+        assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -125,3 +148,21 @@ def test_the_suites_services_have_known_passwords_and_ports() -> None:
     services = yaml.safe_load(text)["services"]
     assert "change4me" not in str([services[name] for name in SUITE_SERVICES])
     assert all(services[name]["ports"] for name in SUITE_SERVICES)
+
+
+@pytest.mark.parametrize("tool", ["buildah", "mmdebstrap"])
+def test_where_nothing_can_be_built_the_reason_is_given(
+    tool: str, tmp_path: Path
+) -> None:
+    stub = tmp_path / tool
+    stub.write_text("#!/bin/sh\necho no user namespaces here >&2; exit 125\n", "ascii")
+    stub.chmod(0o755)
+    with pytest.raises(RuntimeError) as failed:
+        run(
+            *(sys.executable, "-m", "pytest", "docker/tests/test_images.py"),
+            *("-x", "-k", "holds_the_package_and_nothing"),
+            cwd=str(CHECKOUT),
+            env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        )
+    assert "no user namespaces here" in str(failed.value)
+    assert tool != "buildah" or "buildah cannot build images here" in str(failed.value)
