@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import nox
 
@@ -87,11 +88,19 @@ def tests(session: nox.Session, rasa: str) -> None:
     )
 
 
+# What is measured beside it, in an environment of its own.
+PRO_PYTHON, PRO = "3.11", "rasa-pro==3.21.0"
+
+
 @nox.session(python=PYTHON, default=False)
 def bench(session: nox.Session) -> None:
-    """Measures a turn on all stores; writes benchmarks/ and its part of the README."""
+    """Measures all stores; writes benchmarks/ and its part of the README."""
     session.install(RASA, ".", "--group", "bench")
-    measured = ["benchmarks/turn.py", *session.posargs]
+    pro = Path(session.virtualenv.location, "rasa-pro")
+    python = pro / session.virtualenv.bin_paths[0].rpartition(os.sep)[2] / "python"
+    session.run("uv", "venv", "--allow-existing", "--python", PRO_PYTHON, str(pro))
+    session.run("uv", "pip", "install", "--python", str(python), PRO, ".")
+    measured = ["benchmarks/run.py", "--pro", str(python), *session.posargs]
     session.run("python", *measured, env=BENCHMARK, interrupt_timeout=30)
     session.run("python", "benchmarks/report.py")
 

@@ -1,11 +1,21 @@
-"""Makes the table in the README and the picture `turn.svg` from `results.json`."""
+"""Makes the tables in the README and the picture `turn.svg` from `results.json`."""
 
 import argparse
 import json
 import re
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import matplotlib as mpl
 
@@ -17,11 +27,18 @@ BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 
 #: Events and sessions of the rows in the table; the picture has them all.
 ROWS = [(100, 1), (1_000, 1), (10_000, 1), (10_000, 100)]
-COLOURS = {"rasa": "#c0392b", "ours": "#1f6fb2", "floor": "#7f8c8d"}
+COLOURS = {
+    "rasa": "#c0392b",
+    "rasa-pro": "#e59866",
+    "ours": "#1f6fb2",
+    "ours-pro": "#5dade2",
+    "floor": "#7f8c8d",
+}
 STYLES = {1: "-", 10: "--", 100: ":"}
 MARKERS = {1: "o", 10: "s", 100: "^"}
 
 Key = Tuple[str, int, int]
+Row = Sequence[str]
 
 
 class Report(NamedTuple):
@@ -30,11 +47,20 @@ class Report(NamedTuple):
     data: Dict[str, Any]
 
     def labels(self) -> Dict[str, str]:
-        """What the contenders are called, by their names in the data."""
+        """What the contenders are called, by their names in the data.
+
+        Without those that could not be measured.
+        """
+        versions = self.data["versions"]
+        labels = {"ours": "rasa_trackers", "rasa": f"Rasa {versions['']['Rasa']}"}
+        if "-pro" in versions:
+            pro = f"Rasa Pro {versions['-pro']['Rasa']}"
+            labels.update({"ours-pro": f"rasa_trackers in {pro}", "rasa-pro": pro})
+        labels["floor"] = "driver alone"
         return {
-            "rasa": f"Rasa {self.data['versions']['Rasa']}",
-            "ours": "rasa_trackers",
-            "floor": "driver alone",
+            name: label
+            for name, label in labels.items()
+            if name not in self.data["missing"]
         }
 
     def turns(self, store: str) -> Dict[Key, Dict[str, float]]:
@@ -44,49 +70,138 @@ class Report(NamedTuple):
             for turn in self.data["stores"][store]["turns"]
         }
 
+    def stores(self) -> Iterator[Tuple[str, Dict[str, Any]]]:
+        """Names and data of the stores."""
+        yield from self.data["stores"].items()
+
     def machine(self) -> str:
         """What was measured, and on what, in one sentence."""
-        machine, versions = self.data["machine"], dict(self.data["versions"])
-        for store in self.data["stores"].values():
-            versions.update(store["versions"])
+        data, machine = self.data, self.data["machine"]
+        servers = {
+            name: version
+            for _, store in self.stores()
+            for name, version in store["versions"].items()
+        }
+        parts = [servers] if servers else []
+        for label, versions in data["versions"].items():
+            own = dict(versions)
+            parts.append({"Rasa Pro" if label else "Rasa": own.pop("Rasa"), **own})
         return (
-            f"{self.data['date'][:10]}, {machine['processor']}, "
-            f"{machine['cores']} cores, {machine['system']}, "
-            f"{machine['file_system']}; "
-            + ", ".join(f"{name} {version}" for name, version in versions.items())
+            f"{data['date'][:10]}, {machine['processor']}, {machine['cores']} cores, "
+            f"{machine['system']}, {machine['file_system']}, load of other programs "
+            f"and this one {data['load'][0]:g} in the end; "
+            + "; ".join(
+                ", ".join(f"{name} {version}" for name, version in part.items())
+                for part in parts
+            )
         )
 
 
-def table(report: Report) -> str:
-    """Markdown: medians, and quartiles in brackets."""
+def turn_table(report: Report) -> str:
+    """Medians, and quartiles in brackets."""
     labels = report.labels()
-    head = (
-        f"| | events stored | {labels['ours']} | {labels['rasa']} "
-        f"| {labels['floor']} | faster than Rasa's | of the driver's time |"
-    )
-    lines = [head, "|---|---|---|---|---|---|---|"]
-    for store in report.data["stores"]:
+    rows = []
+    for store, _ in report.stores():
         turns = report.turns(store)
         for events, sessions in ROWS:
-            ours, rasas, floor = (
-                turns[name, events, sessions] for name in ("ours", "rasa", "floor")
-            )
+            times = {name: turns[name, events, sessions] for name in labels}
+            ours = times["ours"]["median"]
             in_sessions = "one session" if sessions == 1 else f"{sessions} sessions"
-            faster = rasas["median"] / ours["median"]
-            lines.append(
-                f"| {store} | {events:,} in {in_sessions} "
-                f"| **{_number(ours['median'])}** {_quartiles(ours)} "
-                f"| {_number(rasas['median'])} {_quartiles(rasas)} "
-                f"| {_number(floor['median'])} {_quartiles(floor)} "
-                f"| {_number(faster)} times "
-                f"| {ours['median'] / floor['median']:.1f} times |"
+            rows.append(
+                [
+                    store if (events, sessions) == ROWS[0] else "",
+                    f"{events:,} in {in_sessions}",
+                    *map(_cell, times.values()),
+                    f"{_number(times['rasa']['median'] / ours)} times",
+                    f"{ours / times['floor']['median']:.1f} times",
+                ]
             )
-            store = ""  # noqa: PLW2901 - named once
-    return "\n".join(lines)
+    labels = {**labels, "ours": f"**{labels['ours']}**"}
+    return _markdown(
+        [
+            "",
+            "events stored",
+            *labels.values(),
+            "faster than Rasa's",
+            "of the driver's time",
+        ],
+        rows,
+    )
 
 
-def _quartiles(times: Dict[str, float]) -> str:
-    return f"({_number(times['lower_quartile'])} to {_number(times['upper_quartile'])})"
+def crowd_table(report: Report) -> str:
+    """Turns a second, and how long the event loop stood still."""
+    labels = {name: label for name, label in report.labels().items() if name != "floor"}
+    rows = []
+    for store, data in report.stores():
+        found = {(each["contender"], each["at_once"]): each for each in data["at_once"]}
+        for at_once in dict.fromkeys(number for _, number in found):
+            each = {name: found[name, at_once] for name in labels}
+            rows.append(
+                [
+                    store if at_once == 1 else "",
+                    str(at_once),
+                    *(
+                        f"{_number(one['turns_a_second'])} "
+                        f"({_number(one['longest_stall'] * 1e3)})"
+                        for one in each.values()
+                    ),
+                ]
+            )
+    return _markdown(["", "at once", *labels.values()], rows)
+
+
+def space_table(report: Report) -> str:
+    """Bytes an event; and what takes time where there are many conversations."""
+    labels = report.labels()
+    names = [name for name in labels if name != "floor"]
+    rows = []
+    for store, data in report.stores():
+        for name in names:
+            memory = data["memory_bytes_an_event"][name]
+            start = data["start_seconds"].get(name)
+            keys = data["keys"].get(name)
+            rows.append(
+                [
+                    store if name == names[0] else "",
+                    labels[name],
+                    f"{data['stored_bytes_an_event'][name]:,}",
+                    f"{memory['kept']:,} ({memory['peak']:,})",
+                    _start(start),
+                    "" if keys is None else f"{_number(keys['seconds'])} s",
+                ]
+            )
+    many = report.data["many"]
+    return _markdown(
+        [
+            "",
+            "",
+            "bytes stored an event",
+            "bytes of memory an event of a tracker (most while reading)",
+            f"start on {many['conversations'] * many['events']:,} events",
+            f"`keys()` of {many['conversations']:,} conversations",
+        ],
+        rows,
+    )
+
+
+def _start(start: Optional[Dict[str, float]]) -> str:
+    if start is None:
+        return ""
+    text = f"{start['started']:.2f} s"
+    if start["ready"] > start["started"]:
+        text += f" (index after {start['ready']:.1f} s)"
+    return text
+
+
+def _markdown(head: Row, rows: Iterable[Row]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(times: Dict[str, float]) -> str:
+    quartiles = _number(times["lower_quartile"]), _number(times["upper_quartile"])
+    return f"{_number(times['median'])} ({quartiles[0]} to {quartiles[1]})"
 
 
 def _number(value: float) -> str:
@@ -97,21 +212,24 @@ def _number(value: float) -> str:
 def section(report: Report) -> str:
     """What stands between the markers in the README."""
     data = report.data
-    explanation = (
-        f"Milliseconds a turn: read the tracker, add {data['events_a_turn']} events, "
-        f"save. Median (quartiles), all in one run, by turns. The driver alone reads "
-        f"the session's rows, decodes JSON and appends, as durably: no store can do "
-        f"with less."
-    )
     picture = PICTURE.relative_to(README.parent).as_posix()
-    return "\n\n".join(
-        (
-            explanation,
-            table(report),
-            f"![Milliseconds a turn over the age of a conversation]({picture})",
-            f"{report.machine()}. `nox -s bench` measures on yours.",
-        )
+    turn = (
+        f"Milliseconds a turn: read the tracker, add {data['turn']['events']} events "
+        f"of {data['turn']['bytes_an_event']} bytes, save. Median (quartiles), all in "
+        f"one run, by turns. The driver alone reads the session's rows, decodes JSON "
+        f"and appends, as durably: no store can do with less."
     )
+    at_once = (
+        f"Turns a second of one process, with several conversations at once, of "
+        f"{data['crowd']['events']} events each; in brackets the milliseconds for which "
+        f"the event loop stood still at the longest."
+    )
+    missing = [f"No {name}: {reason}" for name, reason in data["missing"].items()]
+    machine = f"{report.machine()}. `nox -s bench` measures on yours."
+    picture = f"![Milliseconds a turn over the age of a conversation]({picture})"
+    tables = turn_table(report), crowd_table(report), space_table(report)
+    parts = [turn, tables[0], picture, at_once, *tables[1:], *missing, machine]
+    return "\n\n".join(parts)
 
 
 def write_section(readme: Path, text: str) -> None:
@@ -160,15 +278,16 @@ def draw(report: Report, picture: Path) -> None:
         )
         for sessions, style in STYLES.items()
     ]
-    figure.legend(handles=handles, loc="lower center", ncol=6, frameon=False)
-    figure.tight_layout(rect=(0, 0.05, 1, 1))
+    figure.legend(handles=handles, loc="lower center", ncol=4, frameon=False)
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
     figure.savefig(picture, metadata={"Date": None})
     plt.close(figure)
 
 
 def _panel(axis: Any, report: Report, store: str) -> None:
     turns = report.turns(store)
-    for name, colour in COLOURS.items():
+    for name in report.labels():
+        colour = COLOURS[name]
         for sessions, style in STYLES.items():
             points = sorted(
                 (events, times)
@@ -211,7 +330,7 @@ def main() -> int:
     report = Report(json.loads(options.results.read_text(encoding="utf-8")))
     draw(report, options.picture)
     write_section(options.readme, section(report))
-    print(table(report))
+    print(turn_table(report))
     return 0
 
 

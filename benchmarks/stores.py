@@ -4,39 +4,50 @@ The floor is the driver alone, on ours' server with ours' durability: read the e
 of the session, decode their JSON, append the turn's events. It knows beforehand how
 long the session is and in which form the events are stored, makes no trackers, and
 does not see to other writers; a store can come near it and not below.
+
+All that is here runs in a process with a Rasa of its own; what the servers are, and
+where, is said in `places`.
 """
 
+import asyncio
 import contextlib
 import importlib
 import json
+import platform
 import sqlite3
 from abc import ABC, abstractmethod
-from typing import (
-    Any,
-    Callable,
-    ContextManager,
-    Dict,
-    Iterator,
-    List,
-    NamedTuple,
-    Tuple,
-)
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
+import bson
+import psycopg2
 import psycopg2.extras
 import pymongo
-import rasa.core.tracker_store
+import redis
 from pymongo.write_concern import WriteConcern
-from rasa.core.tracker_store import TrackerStore
 from rasa.shared.core.domain import Domain
 from rasa.shared.core.events import Event
 from rasa.shared.exceptions import RasaException
 
 import conversations
-from servers import wheels
-from servers.mongo import DISTRIBUTION, MongoServer
-from servers.postgres import PostgresServer
-from servers.process import make_folder, remove_folder
-from servers.redis import REDIS, RedisServer
+from measuring import Place
+
+try:
+    from rasa.core.tracker_stores.mongo_tracker_store import MongoTrackerStore
+    from rasa.core.tracker_stores.redis_tracker_store import RedisTrackerStore
+    from rasa.core.tracker_stores.sql_tracker_store import SQLTrackerStore
+except ImportError:  # Rasa Open Source
+    from rasa.core.tracker_store import (
+        MongoTrackerStore,
+        RedisTrackerStore,
+        SQLTrackerStore,
+    )
+
+_RASAS = {
+    "SQLTrackerStore": SQLTrackerStore,
+    "RedisTrackerStore": RedisTrackerStore,
+    "MongoTrackerStore": MongoTrackerStore,
+}
 
 OURS, RASAS, FLOOR = "ours", "rasa", "floor"
 
@@ -116,25 +127,26 @@ class Undo(ABC):
 class TrackerStoreContender(Contender):
     """A tracker store, used as Rasa's `MessageProcessor` does."""
 
-    def __init__(self, name: str, store: TrackerStore, undo: Undo) -> None:
+    def __init__(self, name: str, store: Any, undo: Undo) -> None:
         self.name = name
-        self._store = store
+        #: The tracker store.
+        self.store = store
         self._undo = undo
 
     async def fill(self, sender_id: str, events: List[Event], session: int) -> None:
-        await self._store.save(
-            conversations.tracker(sender_id, events, self._store.domain)
+        await self.store.save(
+            conversations.tracker(sender_id, events, self.store.domain)
         )
         self._undo.remember(sender_id)
 
     async def take_turn(self, sender_id: str, session: int, turn: Turn) -> int:
-        tracker = await self._store.retrieve(sender_id)
+        tracker = await self.store.retrieve(sender_id)
         assert tracker is not None
         read = len(tracker.events)
         tracker.update_with_events(
-            turn.events, self._store.domain, override_timestamp=False
+            turn.events, self.store.domain, override_timestamp=False
         )
-        await self._store.save(tracker)
+        await self.store.save(tracker)
         return read
 
     def undo_turn(self, sender_id: str) -> None:
@@ -386,188 +398,187 @@ class MongoUndo(Undo):
         }
 
 
-# The table
+# Where they are
 
 
-class Opened(NamedTuple):
-    """A store that runs."""
+class Kind(NamedTuple):
+    """A database, and how it is spoken to by its driver.
 
-    contenders: List[Contender]
-    #: Of the server and of the driver, by name.
-    versions: Dict[str, str]
-    #: To be called once all conversations are filled in.
-    settle: Callable[[], None]
+    Attributes:
+        class_name: Name of the class, here and in Rasa.
+        options: What both classes are given, for a database of a name.
+        undo: Puts conversations back in that database.
+        floor: The driver alone there, on the tables of ours.
+        stored: Bytes that all conversations take there.
+    """
 
-
-class Store(NamedTuple):
-    """A database, and who is measured on it."""
-
-    #: What reports call it.
-    name: str
-    #: Name of the class, here and in Rasa.
     class_name: str
-    open: Callable[[Callable[..., TrackerStore]], ContextManager[Opened]]
+    options: Callable[[Place, str], Dict[str, Any]]
+    undo: Callable[[Place, str], Undo]
+    floor: Callable[[Place, str, str], Floor]
+    stored: Callable[[Place, str], int]
 
 
-@contextlib.contextmanager
-def _sqlite(ours: Callable[..., TrackerStore]) -> Iterator[Opened]:
-    folder = make_folder("benchmark")
-
-    def connect(name: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            str(folder / name), isolation_level=None, check_same_thread=False
-        )
-        connection.execute("PRAGMA synchronous=FULL")
-        return connection
-
-    try:
-        domain = Domain.from_yaml(DOMAIN)
-        options = {"dialect": "sqlite"}
-        our_store = ours(domain, db=str(folder / OURS), **options)
-        rasas_store = rasa.core.tracker_store.SQLTrackerStore(
-            domain, db=str(folder / RASAS), **options
-        )
-        yield Opened(
-            [
-                TrackerStoreContender(OURS, our_store, SQLUndo(connect(OURS), "?")),
-                TrackerStoreContender(RASAS, rasas_store, SQLUndo(connect(RASAS), "?")),
-                SQLiteFloor(connect(OURS)),
-            ],
-            {"SQLite": sqlite3.sqlite_version},
-            lambda: None,
-        )
-        our_store.close()
-        rasas_store.engine.dispose()
-    finally:
-        remove_folder(folder)
+def _sqlite(place: Place, name: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        str(Path(place.address["folder"], name)),
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=60,
+    )
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
 
 
-@contextlib.contextmanager
-def _postgresql(ours: Callable[..., TrackerStore]) -> Iterator[Opened]:
-    with PostgresServer() as server:
-        databases = {name: server.create_database() for name in (OURS, RASAS)}
-
-        def connect(name: str) -> Any:
-            return server.connect(databases[name])
-
-        def floors_connection() -> Any:
-            connection = connect(OURS)
-            for setting in ("enable_sort", "enable_incremental_sort"):
-                connection.cursor().execute(f"SET {setting} TO off")
-            return connection
-
-        def settle() -> None:
-            # As autovacuum does within a minute. Rasa's store is 60 times slower while
-            # the planner knows nothing of the table, and that is no steady state.
-            for name in databases:
-                connect(name).cursor().execute("VACUUM ANALYZE events")
-
-        domain = Domain.from_yaml(DOMAIN)
-        options: Dict[str, Any] = {
-            "dialect": "postgresql",
-            "host": server.host,
-            "port": server.port,
-            "username": server.username,
-            "password": server.password,
-        }
-        our_store = ours(domain, db=databases[OURS], **options)
-        rasas_store = rasa.core.tracker_store.SQLTrackerStore(
-            domain, db=databases[RASAS], **options
-        )
-        with server.administrator().cursor() as cursor:
-            cursor.execute("SHOW server_version")
-            (version,) = cursor.fetchone()
-        yield Opened(
-            [
-                TrackerStoreContender(OURS, our_store, SQLUndo(connect(OURS), "%s")),
-                TrackerStoreContender(
-                    RASAS, rasas_store, SQLUndo(connect(RASAS), "%s")
-                ),
-                PostgreSQLFloor(floors_connection()),
-            ],
-            {"PostgreSQL": version, "psycopg2": psycopg2.__version__.split()[0]},
-            settle,
-        )
-        our_store.close()
-        rasas_store.engine.dispose()
+def _sqlite_bytes(place: Place, name: str) -> int:
+    with contextlib.closing(_sqlite(place, name)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return Path(place.address["folder"], name).stat().st_size
 
 
-@contextlib.contextmanager
-def _redis(ours: Callable[..., TrackerStore]) -> Iterator[Opened]:
-    with RedisServer(REDIS, durable=True) as server:
-        domain = Domain.from_yaml(DOMAIN)
-        options: Dict[str, Any] = {"host": server.host, "port": server.port}
-        our_store = ours(domain, db=1, **options)
-        rasas_store = rasa.core.tracker_store.RedisTrackerStore(domain, db=2, **options)
-        yield Opened(
-            [
-                TrackerStoreContender(OURS, our_store, RedisUndo(server.client(db=1))),
-                TrackerStoreContender(
-                    RASAS, rasas_store, RedisUndo(server.client(db=2))
-                ),
-                RedisFloor(server.client(db=3)),
-            ],
-            {
-                "Redis": server.client().info()["redis_version"],
-                "redis-py": importlib.import_module("redis").__version__,
-            },
-            lambda: None,
-        )
-        our_store.close()
+def _postgresql(place: Place, name: str) -> Any:
+    where = {key: place.address[key] for key in ("host", "port", "user", "password")}
+    connection = psycopg2.connect(dbname=name, **where)
+    connection.autocommit = True
+    for setting in ("enable_sort", "enable_incremental_sort"):
+        connection.cursor().execute(f"SET {setting} TO off")  # as ours does
+    return connection
 
 
-@contextlib.contextmanager
-def _mongo(ours: Callable[..., TrackerStore]) -> Iterator[Opened]:
-    with MongoServer() as server:
-        domain = Domain.from_yaml(DOMAIN)
-        client = server.client()
-        durable = WriteConcern(w="majority", j=True)
-        our_store = ours(domain, host=server.url(), db=OURS)
-        rasas_store = rasa.core.tracker_store.MongoTrackerStore(
-            domain, host=server.url(), db=RASAS
-        )
-        collection = "conversations"
-        yield Opened(
-            [
-                TrackerStoreContender(
-                    OURS, our_store, MongoUndo(client[OURS][collection])
-                ),
-                TrackerStoreContender(
-                    RASAS, rasas_store, MongoUndo(client[RASAS][collection])
-                ),
-                MongoFloor(
-                    client[FLOOR].get_collection(collection, write_concern=durable)
-                ),
-            ],
-            {
-                "SecantusDB": wheels.requirement(DISTRIBUTION).partition("==")[2],
-                "pymongo": pymongo.version,
-            },
-            lambda: None,
-        )
-        our_store.close()
+def _postgresql_options(place: Place, name: str) -> Dict[str, Any]:
+    address = place.address
+    return {
+        "dialect": "postgresql",
+        "host": address["host"],
+        "port": address["port"],
+        "username": address["user"],
+        "password": address["password"],
+        "db": name,
+    }
 
 
-STORES: Dict[str, Store] = {
-    "sqlite": Store("SQLite", "SQLTrackerStore", _sqlite),
-    "postgresql": Store("PostgreSQL", "SQLTrackerStore", _postgresql),
-    "redis": Store("Redis", "RedisTrackerStore", _redis),
-    "mongo": Store("MongoDB protocol", "MongoTrackerStore", _mongo),
+def _postgresql_bytes(place: Place, name: str) -> int:
+    with contextlib.closing(_postgresql(place, name)) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT pg_total_relation_size('events')")
+        return int(cursor.fetchone()[0])
+
+
+def _redis(place: Place, name: str) -> "redis.Redis[bytes]":
+    return redis.Redis(db=int(name), **place.address)
+
+
+def _redis_bytes(place: Place, name: str) -> int:
+    client = _redis(place, name)
+    return sum(
+        int(client.memory_usage(key, samples=0) or 0) for key in client.scan_iter()
+    )
+
+
+def _mongo(place: Place, name: str) -> Any:
+    client: Any = pymongo.MongoClient(place.address["url"])
+    durable = WriteConcern(w="majority", j=True)
+    return client[name].get_collection("conversations", write_concern=durable)
+
+
+def _mongo_bytes(place: Place, name: str) -> int:
+    return sum(len(bson.encode(found)) for found in _mongo(place, name).find())
+
+
+KINDS: Dict[str, Kind] = {
+    "sqlite": Kind(
+        "SQLTrackerStore",
+        lambda place, name: {
+            "dialect": "sqlite",
+            "db": str(Path(place.address["folder"], name)),
+        },
+        lambda place, name: SQLUndo(_sqlite(place, name), "?"),
+        lambda place, ours, _floors: SQLiteFloor(_sqlite(place, ours)),
+        _sqlite_bytes,
+    ),
+    "postgresql": Kind(
+        "SQLTrackerStore",
+        _postgresql_options,
+        lambda place, name: SQLUndo(_postgresql(place, name), "%s"),
+        lambda place, ours, _floors: PostgreSQLFloor(_postgresql(place, ours)),
+        _postgresql_bytes,
+    ),
+    "redis": Kind(
+        "RedisTrackerStore",
+        lambda place, name: {**place.address, "db": int(name)},
+        lambda place, name: RedisUndo(_redis(place, name)),
+        lambda place, _ours, floors: RedisFloor(_redis(place, floors)),
+        _redis_bytes,
+    ),
+    "mongo": Kind(
+        "MongoTrackerStore",
+        lambda place, name: {"host": place.address["url"], "db": name},
+        lambda place, name: MongoUndo(_mongo(place, name)),
+        lambda place, _ours, floors: MongoFloor(_mongo(place, floors)),
+        _mongo_bytes,
+    ),
 }
 
 
-def our_class(store: Store) -> Callable[..., TrackerStore]:
-    """Our class of a store.
+def open_store(place: Place, which: str, name: str) -> Any:
+    """A tracker store on a database.
+
+    Args:
+        place: The server.
+        which: `OURS` or `RASAS`.
+        name: The database.
 
     Raises:
-        LookupError: when this version of the package does not have it.
+        LookupError: when the package does not have it for the installed Rasa.
     """
-    package = importlib.import_module("rasa_trackers")
-    try:
-        found: Callable[..., TrackerStore] = getattr(package, store.class_name)
-    except RasaException as error:
-        raise LookupError(str(error)) from error
-    return found
+    kind = KINDS[place.kind]
+    make: Callable[..., Any] = _RASAS[kind.class_name]
+    if which == OURS:
+        try:
+            make = getattr(importlib.import_module("rasa_trackers"), kind.class_name)
+        except (RasaException, ImportError) as error:
+            raise LookupError(str(error)) from error
+    return make(Domain.from_yaml(DOMAIN), **kind.options(place, name))
+
+
+def open_contender(place: Place, which: str, names: Dict[str, str]) -> Contender:
+    """One of the contenders on a server.
+
+    Args:
+        place: The server.
+        which: `OURS`, `RASAS` or `FLOOR`.
+        names: The database of each.
+
+    Raises:
+        LookupError: when the package does not have it for the installed Rasa.
+    """
+    kind = KINDS[place.kind]
+    if which == FLOOR:
+        return kind.floor(place, names[OURS], names[FLOOR])
+    store = open_store(place, which, names[which])
+    return TrackerStoreContender(which, store, kind.undo(place, names[which]))
+
+
+def close_store(store: Any) -> None:
+    """Give up a store's connections; Rasa's own have no common way to."""
+    if hasattr(store, "close") and not asyncio.iscoroutinefunction(store.close):
+        store.close()
+    elif hasattr(store, "engine"):
+        store.engine.dispose()
+
+
+def versions() -> Dict[str, str]:
+    """Of what this process has."""
+    rasa = importlib.import_module("rasa.version").__version__
+    return {
+        "Rasa": rasa,
+        "Python": platform.python_version(),
+        "SQLAlchemy": importlib.import_module("sqlalchemy").__version__,
+        "psycopg2": psycopg2.__version__.split()[0],
+        "redis-py": redis.__version__,
+        "pymongo": pymongo.version,
+        "SQLite": sqlite3.sqlite_version,
+    }
 
 
 def as_turn(events: List[Event]) -> Turn:

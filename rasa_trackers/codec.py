@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Dict, Optional, Type
+import secrets
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Type
 
 from rasa_trackers.event_log import Entry
 from rasa_trackers.rasa_versions import (
@@ -83,6 +84,13 @@ def _text(value: Any) -> Optional[str]:
 #: and after it as well, which takes as long again: 2.1 µs an event instead of 1.2.
 _decode_json = json.JSONDecoder().raw_decode
 
+#: Stands between texts that are decoded at once. Not known outside of this process: so
+#: no damaged texts can make up for each other, one ending within the next.
+_BETWEEN = secrets.randbits(48)
+_SEPARATOR = f",{_BETWEEN},"
+#: Characters that are decoded at once: 2 ms, during which no other thread runs.
+_LONGEST_TEXT = 256 * 1024
+
 
 class EventDecoder:
     """Decodes events with each type looked up once.
@@ -92,7 +100,7 @@ class EventDecoder:
     """
 
     def __init__(self) -> None:
-        self._classes: Dict[str, Type[Event]] = {}
+        self._classes: Dict[str, Type[Event]] = event_classes()
 
     def decode(self, data: str) -> Optional[Event]:
         """The event of a stored text; ``None`` for one that Rasa itself drops.
@@ -134,6 +142,33 @@ class EventDecoder:
             raise UndecodableEvent("it is not a Rasa event")
         return event
 
+    def decode_all(
+        self, texts: Sequence[str]
+    ) -> Tuple[List[Event], Dict[int, UndecodableEvent]]:
+        """The events of stored texts, in order, as :meth:`decode` gives them.
+
+        Returns:
+            The events, without those that are damaged or that Rasa itself drops; and
+            what is wrong with the damaged ones, by their places in ``texts``.
+        """
+        events: List[Event] = []
+        errors: Dict[int, UndecodableEvent] = {}
+        classes = self._classes
+        for index, parameters in enumerate(_parsed_at_once(texts)):
+            event: Optional[Event]
+            try:
+                event = classes[parameters["event"]]._from_parameters(parameters)  # noqa: SLF001
+            except Exception:  # noqa: BLE001 - what it means is found out now
+                event = None
+            if event is None:
+                try:
+                    event = self.decode(texts[index])
+                except UndecodableEvent as error:
+                    errors[index] = error
+            if event is not None:
+                events.append(event)
+        return events, errors
+
     def _class_of(self, type_name: Any) -> Optional[Type[Event]]:
         if not isinstance(type_name, str):
             return None
@@ -150,3 +185,21 @@ def _parsed(data: str) -> Any:
         return json.loads(data)
     except (TypeError, ValueError, RecursionError) as error:
         raise UndecodableEvent(f"it is not JSON ({error})") from error
+
+
+def _parsed_at_once(texts: Sequence[str]) -> Sequence[Any]:
+    """What the JSON of each text says; ``None`` throughout unless all is well.
+
+    One call for many texts takes two thirds of the time: 1.0 µs an event instead of
+    1.5. Keys that recur are one object then, which saves memory too.
+    """
+    nothing: List[Any] = [None] * len(texts)
+    if sum(map(len, texts)) > _LONGEST_TEXT:
+        return nothing
+    text = f"[{_SEPARATOR.join(texts)}]"
+    try:
+        parsed, end = _decode_json(text)
+    except (ValueError, RecursionError):
+        return nothing
+    is_well = end == len(text) and parsed[1::2] == [_BETWEEN] * (len(texts) - 1)
+    return parsed[::2] if is_well and len(parsed) == 2 * len(texts) - 1 else nothing

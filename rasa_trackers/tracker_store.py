@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 import weakref
+from collections import OrderedDict
 from contextlib import asynccontextmanager
 from typing import (
     Any,
@@ -68,6 +69,10 @@ Result = TypeVar("Result")
 #: Events that the first read of a session asks for: most sessions are shorter, and
 #: what is read in vain is not decoded. Each further read asks for four times more.
 _FIRST_PAGE = 100
+#: Events that a session may have grown by since it was read last.
+_TURN = 30
+#: Longer sessions whose length is remembered, to read them in one round trip too: 1 MB.
+_LONG_SESSIONS = 10_000
 #: Seconds between two searches for expired conversations, at the most.
 _PURGE_INTERVAL = 60.0
 
@@ -81,6 +86,30 @@ _MARK = "_rasa_trackers_mark"
 #: Databases that a store of this process has been at, by their names: their options
 #: are right.
 _OPENED: Set[str] = set()
+
+
+class _Expected:
+    """How many events to ask for at first, to read a session in one round trip.
+
+    What was read last time and some more, for it has grown. Only ever a guess: another
+    process may have begun a new session.
+    """
+
+    def __init__(self) -> None:
+        self._lengths: OrderedDict[str, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getitem__(self, sender_id: str) -> int:
+        length = self._lengths.get(sender_id, 0)
+        return max(_FIRST_PAGE, length + length // 8 + _TURN)
+
+    def __setitem__(self, sender_id: str, length: int) -> None:
+        with self._lock:
+            self._lengths.pop(sender_id, None)
+            if length + length // 8 + _TURN > _FIRST_PAGE:
+                self._lengths[sender_id] = length
+                if len(self._lengths) > _LONG_SESSIONS:
+                    self._lengths.popitem(last=False)
 
 
 class _Mark:
@@ -237,6 +266,7 @@ class EventLogTrackerStore(TrackerStore):
         self._all_sessions = retrieve_events_from_previous_conversation_sessions
         self._calls = Calls(log, timeout=timeout, workers=workers, secrets=secrets)
         self._decoder = EventDecoder()
+        self._expected = _Expected()
         # Threads that encode or decode at the same time gain nothing from each other,
         # but each delays the event loop by one more turn at the interpreter (5 ms).
         self._computing = threading.Lock()
@@ -435,6 +465,8 @@ class EventLogTrackerStore(TrackerStore):
                     self, sender_id, events, user_id
                 )
         assert tracker is not None  # noqa: S101 - there are no events before these
+        if not all_sessions:
+            self._expected[sender_id] = len(events)
         self._leave_mark(tracker, list(tracker.events), last.position, user_id)
         return tracker
 
@@ -451,7 +483,7 @@ class EventLogTrackerStore(TrackerStore):
         boundary = rasa_versions.session_boundary(self)
         unread: List[Stored] = []
         parted = False
-        for page in self._pages(deadline, sender_id):
+        for page in self._pages(deadline, sender_id, self._expected[sender_id]):
             begin = len(page.events)
             # From the newest event back; what is behind ``end`` was given already.
             end = len(page.events)
@@ -472,9 +504,10 @@ class EventLogTrackerStore(TrackerStore):
             if unread and (page.complete or not page.events):
                 yield page._replace(events=unread)
 
-    def _pages(self, deadline: Deadline, sender_id: str) -> Iterator[Page]:
+    def _pages(
+        self, deadline: Deadline, sender_id: str, limit: int = _FIRST_PAGE
+    ) -> Iterator[Page]:
         """A log page by page, the newest first; the last one is complete."""
-        limit = _FIRST_PAGE
         before: Optional[int] = None
         while True:
             page = self._calls.patiently(
@@ -500,15 +533,12 @@ class EventLogTrackerStore(TrackerStore):
         events: List[Event] = []
         skipped: List[str] = []
         for begin in range(0, len(stored), _SLICE):
+            some = stored[begin : begin + _SLICE]
             with self._computing:
-                for position, data in stored[begin : begin + _SLICE]:
-                    try:
-                        event = self._decoder.decode(data)
-                    except UndecodableEvent as error:
-                        skipped.append(f"event {position}: {error}")
-                    else:
-                        if event is not None:
-                            events.append(event)
+                found, errors = self._decoder.decode_all([data for _, data in some])
+            events += found
+            for place, error in errors.items():
+                skipped.append(f"event {some[place].position}: {error}")
             # To others who want to compute, whose conversation may be a short one.
             time.sleep(0)
         if skipped:

@@ -14,7 +14,7 @@ from rasa.utils.endpoints import EndpointConfig
 import rasa_trackers
 from backends import BACKENDS, Backend, Endpoint
 from rasa_api import TrackerStore, unwrapped
-from rasa_trackers import rasa_versions
+from rasa_trackers import rasa_versions, tracker_store
 from writers import Writers
 
 
@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(
 pytest_plugins = ["alone", "servers.fixtures"]
 
 #: Only Rasa Pro knows of users.
-_RASA_PRO_ONLY = ["test_rasa_pro.py", "test_users.py"]
+_RASA_PRO_ONLY = ["test_rasa_pro.py", "test_users.py", "test_mongo_users.py"]
 collect_ignore = [] if rasa_versions.KNOWS_USERS else _RASA_PRO_ONLY
 
 #: Makes a store as Rasa does; options are added to the endpoint.
@@ -98,6 +98,8 @@ def load() -> Iterator[Callable[..., TrackerStore]]:
     def load(
         endpoint: Endpoint, domain: Any = None, broker: Any = None
     ) -> TrackerStore:
+        # As that of another process, which opens it at once.
+        tracker_store._OPENED.clear()
         store = unwrapped(
             TrackerStore.create(EndpointConfig(**endpoint), domain, broker)
         )

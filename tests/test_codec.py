@@ -6,7 +6,13 @@ import json
 
 import pytest
 from hypothesis import given
-from rasa.shared.core.events import Event, deserialise_events
+from hypothesis import strategies as st
+from rasa.shared.core.events import (
+    Event,
+    SlotSet,
+    UserUttered,
+    deserialise_events,
+)
 
 from rasa_trackers import rasa_versions
 from rasa_trackers.codec import EventDecoder, UndecodableEvent, encode
@@ -20,6 +26,58 @@ def test_decoding_gives_what_rasa_gives(event):
     decoded = EventDecoder().decode(text)
     assert type(decoded) is type(expected)
     assert decoded.as_dict() == expected.as_dict()
+
+
+USER = json.dumps(UserUttered("hello").as_dict())
+SLOT = json.dumps(SlotSet("name", "Ada").as_dict())
+
+
+@given(
+    st.lists(
+        st.one_of(
+            events().map(lambda event: encode(event).data),
+            st.sampled_from(
+                [
+                    *("", "{", "null", "[]", "{}", '{"event": "holo"}', "1, 2", "]"),
+                    *("[" * 2000, '{"event": "user", "parse_data": 5}', "\ufeff{}"),
+                    # One ends within the next, and another one is two.
+                    *('{"event": "slot", "name": "a", "value": [1', "2]}"),
+                    f"{SLOT}, {SLOT}",
+                    f"{SLOT} ",
+                    f"{SLOT}]",
+                    '{"event": "topic"}',
+                    SLOT.replace("Ada", "Ada" * 100_000),
+                ]
+            ),
+        )
+    )
+)
+def test_decoding_many_gives_what_each_gives(texts):
+    decoder = EventDecoder()
+    decoded, errors = decoder.decode_all(texts)
+    expected, reasons = [], {}
+    for index, text in enumerate(texts):
+        try:
+            event = EventDecoder().decode(text)
+        except UndecodableEvent as error:
+            reasons[index] = str(error)
+        else:
+            expected += [event] if event else []
+    assert [event.as_dict() for event in decoded] == [
+        event.as_dict() for event in expected
+    ]
+    assert {index: str(error) for index, error in errors.items()} == reasons
+
+
+def test_texts_that_are_only_json_together_are_damaged():
+    halves = ['{"event": "slot", "name": "a", "value": [1', "2]}"]
+    three = f"{SLOT}, {SLOT}, {SLOT}"
+    decoded, errors = EventDecoder().decode_all([USER, *halves, three, SLOT])
+    assert [event.type_name for event in decoded] == ["user", "slot"]
+    assert list(errors) == [1, 2, 3]
+    decoded, errors = EventDecoder().decode_all([USER, f"{SLOT}]"])
+    assert [event.type_name for event in decoded] == ["user"]
+    assert list(errors) == [1]
 
 
 @given(events())

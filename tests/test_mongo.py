@@ -23,7 +23,7 @@ from conversations import (
     turn,
 )
 from rasa_api import MongoTrackerStore as RasasOwnStore
-from rasa_trackers.event_log import START, Entry
+from rasa_trackers.event_log import START, Entry, Page
 from rasa_trackers.mongo import documents
 
 pytestmark = pytest.mark.parametrize("backend", ["mongo"], indirect=True)
@@ -300,6 +300,21 @@ async def test_no_document_grows_without_bound(store, collection):
     assert max(lengths) <= documents.BUCKET_EVENTS
 
 
+async def test_read_of_many_buckets_is_two_round_trips(watched, commands):
+    position = watched._log.append("ada", many(1000), START)
+    for limit in (130, 500, 960, 1000, 2000, None):
+        commands.clear()
+        page = watched._log.read_back("ada", limit)
+        assert commands.names == ["find", "find"]
+        assert page.events[-1].position == position
+        assert len(page.events) >= min(limit or 1000, 1000)
+        assert page.complete == (len(page.events) == 1000)
+        # No bucket more than what is asked for stands in.
+        buckets = commands.replies[-1]["cursor"]["firstBatch"]
+        found = sum(len(bucket["log"]) for bucket in buckets)
+        assert found < (limit or 1000) + documents.BUCKET_EVENTS
+
+
 async def test_conversation_of_40_megabytes(watched, commands, collection):
     text = "x" * 10_000
     kept = tracker("ada")
@@ -466,7 +481,7 @@ def test_conversation_that_is_erased_while_it_is_read(make_store, commands):
     log.append("ada", many(1000), START)
     commands.clear()
     commands.before["find", 2] = lambda: other.delete("ada")
-    assert log.read_back("ada") == ([], True)
+    assert log.read_back("ada") == Page([], True)
 
 
 def test_bucket_that_somebody_has_removed(store, collection, caplog):
@@ -593,7 +608,7 @@ async def test_erasure_whose_process_dies(
     # The next start finishes it.
     log = make_store()._log
     assert collection.count_documents({}) == 0
-    assert log.read_back("ada") == ([], True)
+    assert log.read_back("ada") == Page([], True)
     assert list(log.sender_ids()) == []
     assert log.delete("ada") is False
     assert collection.count_documents({}) == 0
@@ -602,7 +617,7 @@ async def test_erasure_whose_process_dies(
 async def test_erasure_is_seen_before_it_is_finished(erased_by_dead, store, collection):
     await erased_by_dead("delete", "delete_many")
     assert collection.count_documents({}) > 2
-    assert store._log.read_back("ada") == ([], True)
+    assert store._log.read_back("ada") == Page([], True)
     assert list(store._log.sender_ids()) == []
     position = store._log.append("ada", entries("a"), START)
     assert names(store._log.read_back("ada")) == ["a"]

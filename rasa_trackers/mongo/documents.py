@@ -13,10 +13,15 @@ insert of it; so each takes effect as a whole, on any server, without transactio
      bytes: 71000,            # about the size of log
      previous: ObjectId(...), # the newest closed bucket, if there is one
      rasa: {_id, sender_id, events: 57},  # Rasa's own document, if it began there
+     user_id: "u",            # whose conversation it is, if that is known
+     conversation_started_timestamp: 1700000000.5,  # and when it began
      expires_at: ..., lease: ...,         # with record_exp, see below
      unclean: true}           # what is older than base is still to be erased
 
 An open bucket with ``last < base`` is a conversation that was erased.
+
+The names of the two last but one are Rasa Pro's own. Only open buckets have a user, and
+Rasa's own documents, whose user is carried over when the open bucket is inserted.
 
 **Closed buckets** hold older events and never change. Each names the one before it;
 one that is in no chain is left over from a writer that died, and counts for nothing::
@@ -27,6 +32,7 @@ one that is in no chain is left over from a writer that died, and counts for not
 ``bucket`` is the position of its first event.
 
 **Rasa's own document** stays as it is. Its events have the positions 1, 2, 3 ...
+It counts as long as there is no open bucket, and what it says of a user no longer.
 
 **Expiry.** ``expires_at`` of the open bucket decides. The other documents have one
 too, so that the server erases them by itself, but never before the open bucket: theirs
@@ -38,11 +44,15 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+import operator
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from rasa_trackers.event_log import Entry, Stored
+from rasa_trackers.event_log import Entry, Stored, User, timestamp_of
 
 Document = Dict[str, Any]
+
+USER_ID = "user_id"
+STARTED = "conversation_started_timestamp"
 
 #: Events and bytes that the open bucket grows to. Measured with 150-byte events: an
 #: append costs 3.7 ms at 100 events in the document, 9.7 ms at 800.
@@ -56,6 +66,8 @@ KEPT_BYTES = BUCKET_BYTES // 2
 _OVERHEAD = 128
 #: Characters of a name; it is there for queries, the event's text has it in full.
 _NAME_LENGTH = 255
+
+_DATA = operator.itemgetter("data")
 
 
 def open_id(sender_id: str) -> str:
@@ -72,12 +84,16 @@ def logged(entry: Entry) -> Document:
         "action_name": _name(entry.action_name),
         "data": entry.data,
     }
-    return {name: value for name, value in fields.items() if value is not None}
+    return _known(fields)
 
 
 def size(events: Sequence[Document]) -> int:
     """About how many bytes events take in a document."""
     return sum(len(event["data"]) + _OVERHEAD for event in events)
+
+
+def _known(fields: Document) -> Document:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _name(text: Optional[str]) -> Optional[str]:
@@ -120,7 +136,7 @@ def split(events: Sequence[Document]) -> Split:
 
 def stored(log: Sequence[Document], first: int) -> List[Stored]:
     """The events of a bucket whose first one has the position ``first``."""
-    return [Stored(first + index, event["data"]) for index, event in enumerate(log)]
+    return list(map(Stored, range(first, first + len(log)), map(_DATA, log)))
 
 
 def stored_by_rasa(events: Sequence[Any], first: int) -> List[Stored]:
@@ -129,6 +145,60 @@ def stored_by_rasa(events: Sequence[Any], first: int) -> List[Stored]:
         Stored(first + index, json.dumps(event, default=_as_json))
         for index, event in enumerate(events)
     ]
+
+
+def user_fields(user: Optional[User]) -> Document:
+    """What an open bucket says of a user; what is not known is left out."""
+    return _known(
+        {
+            USER_ID: user and user.user_id,
+            STARTED: user and user.conversation_started,
+        }
+    )
+
+
+def user_of_rasa(rasa: Document, events: Sequence[Any]) -> Document:
+    """The same, of what a document of Rasa's own store says.
+
+    Args:
+        rasa: The document.
+        events: Its events, of which the first one is enough.
+    """
+    user_id = rasa.get(USER_ID)
+    return _known(
+        {USER_ID: user_id, STARTED: started(rasa, () if user_id is None else events)}
+    )
+
+
+def started(document: Document, events: Sequence[Any] = ()) -> Optional[float]:
+    """When a conversation began, in seconds since the epoch.
+
+    Args:
+        document: Its open bucket, or the document of Rasa's own store.
+        events: The latter's events, of which the first one is enough. As in Rasa Pro
+            (3.21), it stands in where there is a user and no time.
+    """
+    value = document.get(STARTED)
+    if value is None and events and isinstance(events[0], dict):
+        value = events[0].get("timestamp")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value)
+
+
+def newest_timestamp(document: Document) -> float:
+    """When the newest event happened, as :func:`rasa_trackers.event_log.timestamp_of`.
+
+    Args:
+        document: A bucket has this as ``newest``, or the text of the event instead;
+            the document of Rasa's own store has whatever stands there.
+    """
+    newest: Any = document.get("newest")
+    if isinstance(newest, float):
+        return newest
+    if "last" in document or "bucket" in document:
+        return timestamp_of(newest)
+    return timestamp_of(json.dumps({"timestamp": newest}, default=_as_json))
 
 
 def _as_json(value: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import (
     Callable,
     Dict,
     Generator,
+    Iterable,
     Iterator,
     List,
     NamedTuple,
@@ -25,19 +26,34 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, NetworkTimeout, OperationFailure
 from pymongo.read_preferences import ReadPreference
 
-from rasa_trackers.event_log import START, Entry, EventLog, Failure, Page, Stored
+from rasa_trackers.event_log import (
+    START,
+    Conversation,
+    Entry,
+    EventLog,
+    Failure,
+    Page,
+    Stored,
+    User,
+    began,
+)
 from rasa_trackers.mongo import failures
 from rasa_trackers.mongo.documents import (
     BUCKET_BYTES,
     BUCKET_EVENTS,
-    KEPT_EVENTS,
+    STARTED,
+    USER_ID,
     Document,
     logged,
+    newest_timestamp,
     open_id,
     size,
     split,
+    started,
     stored,
     stored_by_rasa,
+    user_fields,
+    user_of_rasa,
 )
 
 logger = logging.getLogger(__name__)
@@ -58,6 +74,8 @@ _INDEX_PATIENCE = 2.0
 _WHOLE_BUCKET = 50
 #: How often a read begins again because the conversation was replaced under it.
 _READ_ATTEMPTS = 5
+#: Conversations that are read together.
+_READ_BATCH = 100
 
 
 class _Index(NamedTuple):
@@ -89,6 +107,30 @@ _UNCLEAN = _Index(
     "what a process that died while erasing has left is found when the conversation "
     "is erased again, and not at the next start",
 )
+# Rasa Pro's own, under the name that it gives it.
+_USER_ID = _Index(
+    f"{USER_ID}_1",
+    [(USER_ID, 1)],
+    {"sparse": True},
+    "the conversations of a user are searched for in the whole collection",
+)
+
+#: Finds open buckets, and documents of Rasa's own store unless they were taken over
+#: and the conversation has expired since.
+_CURRENT: Document = {
+    "sender_id": {"$exists": True},
+    "bucket": None,
+    "$or": [
+        {"last": {"$exists": True}},
+        {"events.0": {"$exists": True}, "expires_at": None},
+    ],
+}
+#: What is read of those to find the conversations of a user.
+_STATE: Document = {
+    **dict.fromkeys(("sender_id", "last", "base", "expires_at", USER_ID, STARTED), 1),
+    # Of Rasa's own document, the first one.
+    "events": {"$slice": 1},
+}
 
 
 class _Build(threading.Thread):
@@ -125,6 +167,7 @@ class MongoEventLog(EventLog):
         *,
         name: str,
         record_exp: Optional[float] = None,
+        knows_users: bool = False,
     ) -> None:
         """Keep logs in a collection, which need not be there yet.
 
@@ -133,8 +176,10 @@ class MongoEventLog(EventLog):
             collection: The collection, with the write concern to use.
             name: How messages name the collection.
             record_exp: Seconds after its last append that a conversation expires.
+            knows_users: Whether to make the index by which those of a user are found.
         """
         self.name = name
+        self._knows_users = knows_users
         self._client = client
         # A secondary may lag behind what this process itself has written.
         self._documents = collection.with_options(
@@ -173,7 +218,12 @@ class MongoEventLog(EventLog):
             self._clear_up()
 
     def _wanted(self) -> List[_Index]:
-        return [_SENDER_ID, *([_EXPIRY] if self._life is not None else []), _UNCLEAN]
+        return [
+            _SENDER_ID,
+            *([_EXPIRY] if self._life is not None else []),
+            *([_USER_ID] if self._knows_users else []),
+            _UNCLEAN,
+        ]
 
     def _indexes(self) -> Dict[str, Any]:
         try:
@@ -229,27 +279,41 @@ class MongoEventLog(EventLog):
     # Writing
 
     def append(
-        self, sender_id: str, entries: Sequence[Entry], after: int
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User] = None,
     ) -> Optional[int]:
         events = [logged(entry) for entry in entries]
-        if after != START and _fits(events) and self._push(sender_id, events, after):
+        if (
+            after != START
+            and _fits(events)
+            and self._push(sender_id, events, after, user)
+        ):
             return after + len(events)
         while True:
             bucket = self._open_bucket(sender_id, take_over=True)
             if self._end(bucket) != after:
                 return None
+            if after == START and not events:
+                return START
             if bucket is None:
-                position = self._begin(sender_id, events, after)
+                position = self._begin(sender_id, events, after, user)
             elif not self._is_live(bucket):
-                position = self._rewrite(sender_id, bucket, events)
+                position = self._rewrite(sender_id, bucket, events, user)
             else:
-                position = self._push_more(sender_id, bucket, events)
+                position = self._push_more(sender_id, bucket, events, user)
             if position is not None:
                 return position
             # Another writer was faster; see what it has done.
 
     def replace(
-        self, sender_id: str, entries: Sequence[Entry], after: int
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User] = None,
     ) -> Optional[int]:
         events = [logged(entry) for entry in entries]
         while True:
@@ -257,9 +321,11 @@ class MongoEventLog(EventLog):
             if self._end(bucket) != after:
                 return None
             if bucket is not None:
-                position = self._rewrite(sender_id, bucket, events)
+                # One that has expired is another conversation.
+                keeps_user = user is None and after != START and bool(events)
+                position = self._rewrite(sender_id, bucket, events, user, keeps_user)
             elif events:
-                position = self._begin(sender_id, events, after)
+                position = self._begin(sender_id, events, after, user)
             else:
                 return START
             if position is not None:
@@ -274,9 +340,19 @@ class MongoEventLog(EventLog):
             if self._rewrite(sender_id, bucket, []) is not None:
                 return existed
 
-    def _push(self, sender_id: str, events: List[Document], after: int) -> bool:
+    def _push(
+        self,
+        sender_id: str,
+        events: List[Document],
+        after: int,
+        user: Optional[User],
+    ) -> bool:
         """Append to the open bucket as it is: one round trip, and the usual case."""
-        expiry, condition = self._renewal()
+        state, condition = self._renewal()
+        if user is not None:
+            state[USER_ID] = user.user_id
+            if user.conversation_started is not None:
+                condition[STARTED] = {"$ne": None}
         added = size(events)
         result = self._documents.update_one(
             {
@@ -289,7 +365,7 @@ class MongoEventLog(EventLog):
             },
             {
                 "$push": {"log": {"$each": events}},
-                "$set": {"last": after + len(events), **expiry},
+                "$set": {"last": after + len(events), **state},
                 "$inc": {"bytes": added},
             },
         )
@@ -307,11 +383,16 @@ class MongoEventLog(EventLog):
         )
 
     def _begin(
-        self, sender_id: str, events: List[Document], after: int
+        self,
+        sender_id: str,
+        events: List[Document],
+        after: int,
+        user: Optional[User],
     ) -> Optional[int]:
         """Begin a log where there is none; ``None`` if there is one meanwhile."""
         base = _new_base(after)
         closed, state = self._prepared(sender_id, events, base)
+        state.update(user_fields(user))
         try:
             self._documents.insert_one(
                 {"_id": open_id(sender_id), "sender_id": sender_id, **state}
@@ -322,7 +403,12 @@ class MongoEventLog(EventLog):
         return base + len(events) - 1
 
     def _rewrite(
-        self, sender_id: str, bucket: Document, events: List[Document]
+        self,
+        sender_id: str,
+        bucket: Document,
+        events: List[Document],
+        user: Optional[User] = None,
+        keeps_user: bool = False,
     ) -> Optional[int]:
         """Put ``events`` in the place of all there is; ``None`` if that has changed.
 
@@ -332,9 +418,13 @@ class MongoEventLog(EventLog):
         """
         base = _new_base(bucket["last"])
         closed, state = self._prepared(sender_id, events, base)
-        gone = {"previous", "rasa", "expires_at", "lease"} - set(state)
+        gone = {"previous", "rasa", "expires_at", "lease"}
+        if not keeps_user:
+            state.update(user_fields(user if events else None))
+            gone |= {USER_ID, STARTED}
+        gone -= set(state)
         if not self._change(
-            bucket,
+            self._as_seen(bucket),
             {
                 "$set": {**state, "unclean": True},
                 "$unset": dict.fromkeys(gone, ""),
@@ -370,13 +460,19 @@ class MongoEventLog(EventLog):
         return closed, state
 
     def _push_more(
-        self, sender_id: str, bucket: Document, events: List[Document]
+        self,
+        sender_id: str,
+        bucket: Document,
+        events: List[Document],
+        user: Optional[User],
     ) -> Optional[int]:
         """Append where buckets must be closed or expiry dates be renewed first.
 
+        Or where it is not known yet when a user's conversation began.
+
         ``None`` if the conversation has changed meanwhile.
         """
-        state: Document = {}
+        state, seen = self._with_user(bucket, user)
         remove: List[str] = []
         has_older = "previous" in bucket or "rasa" in bucket
         lease = bucket.get("lease")
@@ -409,14 +505,14 @@ class MongoEventLog(EventLog):
         state.update(
             first=last - len(parts.kept) + 1, last=last, bytes=size(parts.kept)
         )
-        new = parts.kept[-len(events) :]
+        new = parts.kept[max(0, len(parts.kept) - len(events)) :]
         change: Document = {
             "$push": {"log": {"$each": new, "$slice": -len(parts.kept)}},
             "$set": state,
         }
         if remove:
             change["$unset"] = dict.fromkeys(remove, "")
-        if not self._change(bucket, change):
+        if not self._change(seen, change):
             self._discard(sender_id, closed)
             return None
         return last
@@ -466,9 +562,21 @@ class MongoEventLog(EventLog):
     def _as_seen(bucket: Document) -> Document:
         return {key: bucket[key] for key in ("_id", "sender_id", "first", "last")}
 
-    def _change(self, bucket: Document, change: Document) -> bool:
+    def _with_user(
+        self, bucket: Document, user: Optional[User]
+    ) -> Tuple[Document, Document]:
+        """What to set for a user, and how the bucket must still be then."""
+        state, seen = user_fields(user), self._as_seen(bucket)
+        if bucket.get(STARTED) is not None:
+            state.pop(STARTED, None)
+        elif STARTED in state:
+            # Appends of no events, by other writers, show in nothing else.
+            seen[STARTED] = None
+        return state, seen
+
+    def _change(self, seen: Document, change: Document) -> bool:
         """Change an open bucket if it still is as it was seen."""
-        result = self._documents.update_one(self._as_seen(bucket), change)
+        result = self._documents.update_one(seen, change)
         return bool(result.matched_count)
 
     def _renew_older(self, bucket: Document, change: Document) -> None:
@@ -509,7 +617,8 @@ class MongoEventLog(EventLog):
             "last": count,
             "base": 1,
             "bytes": 0,
-            "rasa": rasa,
+            "rasa": {name: rasa[name] for name in ("_id", "sender_id", "events")},
+            **{name: rasa[name] for name in (USER_ID, STARTED) if name in rasa},
         }
         try:
             self._documents.insert_one(bucket)
@@ -582,7 +691,7 @@ class MongoEventLog(EventLog):
                     self.name,
                     sender_id,
                 )
-                return Page(page.events, complete=True)
+                return Page(page.events, True, page.user_id)
         return Page([], complete=True)
 
     def _read_bucket(
@@ -597,14 +706,14 @@ class MongoEventLog(EventLog):
             if run is None:
                 is_whole = False
                 break
-            runs.append([event for event in run if event.position < end])
+            runs.append(_before(run, end) if run and run[-1].position >= end else run)
             if missing is not None:
                 missing -= len(runs[-1])
                 if missing <= 0:
                     break
         events = [event for run in reversed(runs) for event in run]
         complete = not events or events[0].position == bucket["base"]
-        return Page(events, complete), is_whole
+        return Page(events, complete, bucket.get(USER_ID)), is_whole
 
     def _runs(
         self, bucket: Document, end: int, limit: Optional[int]
@@ -618,7 +727,10 @@ class MongoEventLog(EventLog):
             yield stored(log, bucket["last"] - len(log) + 1)
         previous = bucket.get("previous")
         if previous is not None:
-            for closed in self._closed_buckets(sender_id, first, end, limit):
+            oldest = bucket["base"]
+            if limit is not None:
+                oldest = max(oldest, end - limit)
+            for closed in self._closed_buckets(sender_id, first, end, oldest):
                 # Else one that a writer which died has left.
                 if closed["_id"] == previous:
                     previous = closed.get("previous")
@@ -637,9 +749,9 @@ class MongoEventLog(EventLog):
             yield events if found else None
 
     def _closed_buckets(
-        self, sender_id: str, first: int, end: int, limit: Optional[int]
+        self, sender_id: str, first: int, end: int, oldest: int
     ) -> Generator[Document, None, None]:
-        """Closed buckets from position ``first`` back.
+        """Closed buckets from position ``first`` back to that which holds ``oldest``.
 
         Those from ``end`` on come without their events: only what chains them is
         needed, to know which of the others are the conversation's.
@@ -652,24 +764,16 @@ class MongoEventLog(EventLog):
                 {"bucket": 1, "previous": 1},
                 sort=newest_first,
             )
-        # With one more than what is asked for usually stands in. Some servers find
-        # all that there is before they send the first ones, so they are told how many.
-        count = 0 if limit is None else limit // KEPT_EVENTS + 2
-        skip = 0
-        while True:
-            older = list(
-                self._documents.find(
-                    {**which, "bucket": {"$lt": min(first, end)}},
-                    {"bucket": 1, "previous": 1, "log": 1},
-                    sort=newest_first,
-                    skip=skip,
-                    limit=count,
-                )
-            )
-            yield from older
-            if not count or len(older) < count:
-                return
-            skip += count
+        # By their positions and not by their number, so that the answer is not one
+        # bucket longer than it need be; and as they are, which some servers find in
+        # half the time.
+        yield from self._documents.find(
+            {
+                **which,
+                "bucket": {"$gt": oldest - BUCKET_EVENTS, "$lt": min(first, end)},
+            },
+            sort=newest_first,
+        )
 
     # Rasa's own document
 
@@ -678,8 +782,9 @@ class MongoEventLog(EventLog):
     ) -> Page:
         """Read a conversation that only Rasa's own store has written to."""
         upto = None if before is None else before - 1
-        _, events = self._rasa_events(self._only_rasas(sender_id), limit, upto)
-        return Page(events, not events or events[0].position == 1)
+        rasa, events = self._rasa_events(self._only_rasas(sender_id), limit, upto)
+        complete = not events or events[0].position == 1
+        return Page(events, complete, (rasa or {}).get(USER_ID))
 
     @staticmethod
     def _only_rasas(sender_id: str) -> Document:
@@ -704,8 +809,8 @@ class MongoEventLog(EventLog):
             upto: The position of the last event to read; ``None`` for the newest.
 
         Returns:
-            ``_id`` and sender id of the document and the number of its events;
-            ``None`` when there is none. And the events.
+            ``_id`` and sender id of the document, the number of its events, and the
+            user, if it has one; ``None`` when there is none. And the events.
         """
         all_of_them = {"$ifNull": ["$events", []]}
         some: Any = all_of_them
@@ -718,23 +823,22 @@ class MongoEventLog(EventLog):
             "sender_id": 1,
             "count": {"$size": all_of_them},
             "events": some,
+            USER_ID: 1,
+            STARTED: 1,
+            "began": {"$slice": [all_of_them, 1]},
         }
         found = list(
             self._documents.aggregate([{"$match": which}, {"$project": fields}])
         )
         if not found:
             return None, []
-        # Two workers of Rasa's may have made two documents at once. Its own store
-        # uses the first one it finds, and one with a number only if there is no other.
-        named = [
-            document for document in found if isinstance(document["sender_id"], str)
-        ]
-        document = (named or found)[0]
+        document = _that_rasa_uses(found)
         count = document["count"]
         rasa = {
             "_id": document["_id"],
             "sender_id": document["sender_id"],
             "events": count,
+            **user_of_rasa(document, document["began"]),
         }
         if upto is None:
             begin = count - len(document["events"])
@@ -747,14 +851,7 @@ class MongoEventLog(EventLog):
         begun: Dict[str, bool] = {}
         of_rasa: List[str] = []
         for document in self._documents.find(
-            {
-                "sender_id": {"$exists": True},
-                "bucket": None,
-                "$or": [
-                    {"last": {"$exists": True}},
-                    {"events.0": {"$exists": True}, "expires_at": None},
-                ],
-            },
+            _CURRENT,
             {"_id": 0, "sender_id": 1, "last": 1, "base": 1, "expires_at": 1},
         ):
             if "last" in document:
@@ -770,6 +867,148 @@ class MongoEventLog(EventLog):
                 if sender_id not in begun
             ),
         ]
+
+    # Conversations of users
+
+    def conversations_of(
+        self, user_id: str, limit: Optional[int] = None, skip: int = 0
+    ) -> List[Conversation]:
+        begun = sorted(self._begun_by(user_id), key=began)
+        sender_ids = [conversation.sender_id for conversation in begun]
+        found = [
+            conversation
+            for batch in _batches(sender_ids[skip:][:limit])
+            for conversation in self._read_those_of(user_id, batch)
+        ]
+        return sorted(found, key=began)
+
+    def _begun_by(self, user_id: str) -> List[Conversation]:
+        """The conversations of a user, without their events."""
+        found = self._documents.find({**_CURRENT, USER_ID: user_id}, _STATE)
+        opened, of_rasa = _parted(found)
+        doubtful = [sender_id for sender_id in of_rasa if sender_id not in opened]
+        of_rasa = {}
+        for batch in _batches(doubtful):
+            # They may go on in open buckets, which may be nobody's any more; and of
+            # two documents of Rasa's own only one counts.
+            which = {**_CURRENT, "sender_id": {"$in": _all_names(batch)}}
+            newer, older = _parted(self._documents.find(which, _STATE))
+            opened.update(newer)
+            of_rasa.update(older)
+        return [
+            Conversation(sender_id, started(document, document.get("events", ())), [])
+            for sender_id, document in {**of_rasa, **opened}.items()
+            if document.get(USER_ID) == user_id
+            and ("last" not in document or self._is_live(document))
+        ]
+
+    def _read_those_of(self, user_id: str, sender_ids: List[str]) -> List[Conversation]:
+        """Read conversations as a whole, if they still are the user's.
+
+        In a few round trips for all of them.
+        """
+        found: List[Conversation] = []
+        ids = [open_id(sender_id) for sender_id in sender_ids]
+        opened = {
+            bucket["sender_id"]: bucket
+            for bucket in self._documents.find(
+                {"_id": {"$in": ids}, "sender_id": {"$in": sender_ids}}
+            )
+        }
+        closed = self._closed_of(
+            [sender_id for sender_id in opened if "previous" in opened[sender_id]]
+        )
+        of_rasa = self._rasas_of(
+            [
+                sender_id
+                for sender_id in sender_ids
+                if sender_id not in opened or "rasa" in opened[sender_id]
+            ]
+        )
+        for sender_id in sender_ids:
+            bucket = opened.get(sender_id)
+            rasas = of_rasa.get(sender_id, [])
+            texts: Optional[List[str]] = None
+            if bucket is not None:
+                is_live = self._is_live(bucket)
+                texts = _whole(bucket, closed, rasas) if is_live else []
+            elif any(rasa.get("expires_at") is None for rasa in rasas):
+                bucket = _that_rasa_uses(rasas)
+                texts = _texts(stored_by_rasa(bucket["events"], 1))
+            if texts is None:
+                # It was replaced between two round trips, or a part is missing.
+                bucket, page = self._open_bucket(sender_id), self.read_back(sender_id)
+                texts = _texts(page.events) if page.user_id == user_id else []
+            if texts and bucket is not None and bucket.get(USER_ID) == user_id:
+                when = started(bucket, bucket.get("events", ()))
+                found.append(Conversation(sender_id, when, texts))
+        return found
+
+    def _closed_of(self, sender_ids: List[str]) -> Dict[Any, Document]:
+        """All closed buckets of conversations, by ``_id``."""
+        if not sender_ids:
+            return {}
+        found = self._documents.find(
+            {"sender_id": {"$in": sender_ids}, "bucket": {"$exists": True}},
+            {"previous": 1, "log": 1},
+        )
+        return {bucket["_id"]: bucket for bucket in found}
+
+    def _rasas_of(self, sender_ids: List[str]) -> Dict[str, List[Document]]:
+        """The documents of Rasa's own store, by sender id."""
+        found: Dict[str, List[Document]] = {}
+        if sender_ids:
+            which = {
+                "sender_id": {"$in": _all_names(sender_ids)},
+                "bucket": None,
+                "last": None,
+                "events.0": {"$exists": True},
+            }
+            fields = ("sender_id", "events", "expires_at", USER_ID, STARTED)
+            for rasa in self._documents.find(which, fields):
+                found.setdefault(str(rasa["sender_id"]), []).append(rasa)
+        return found
+
+    def count_conversations(self, after_timestamp: float) -> int:
+        opened, of_rasa = _parted(self._with_newest_event(_CURRENT))
+        newest = [
+            newest_timestamp(rasa)
+            for sender_id, rasa in of_rasa.items()
+            if sender_id not in opened
+        ]
+        elsewhere: Dict[Any, str] = {}
+        for sender_id, bucket in opened.items():
+            if not self._is_live(bucket):
+                continue
+            if bucket.get("newest") is not None:
+                newest.append(newest_timestamp(bucket))
+            else:
+                # It is a large one, or nothing follows what Rasa's own store has.
+                before = bucket.get("previous") or bucket.get("rasa", {}).get("_id")
+                elsewhere[before] = sender_id
+        for batch in _batches(list(elsewhere)):
+            names = _all_names(elsewhere[document_id] for document_id in batch)
+            which = {"_id": {"$in": batch}, "sender_id": {"$in": names}}
+            newest += map(newest_timestamp, self._with_newest_event(which))
+        return sum(timestamp >= after_timestamp for timestamp in newest)
+
+    def _with_newest_event(self, which: Document) -> Iterable[Document]:
+        """Documents; for events there is ``newest``, the timestamp of the last one.
+
+        Or its text, where it has no timestamp of its own.
+        """
+        fields = dict.fromkeys(
+            ("sender_id", "bucket", "last", "base", "expires_at", "previous", "rasa"), 1
+        )
+        events = {"$ifNull": ["$log", "$events"]}
+        newest = {"$ifNull": ["$newest.timestamp", "$newest.data"]}
+        return self._documents.aggregate(
+            [
+                {"$match": which},
+                {"$project": {**fields, "newest": {"$arrayElemAt": [events, -1]}}},
+                {"$project": {**fields, "newest": newest}},
+            ]
+        )
 
     # Expiry
 
@@ -824,6 +1063,10 @@ def _new_base(last: int) -> int:
     return max(last, time.time_ns() // 1000) + 1
 
 
+def _before(run: List[Stored], end: int) -> List[Stored]:
+    return [event for event in run if event.position < end]
+
+
 def _fits(events: List[Document]) -> bool:
     return len(events) <= BUCKET_EVENTS and size(events) <= BUCKET_BYTES
 
@@ -838,3 +1081,66 @@ def _names(sender_id: str) -> List[Any]:
         if number < 2**63:
             return [sender_id, number]
     return [sender_id]
+
+
+def _batches(names: List[Any]) -> Iterator[List[Any]]:
+    for begin in range(0, len(names), _READ_BATCH):
+        yield names[begin : begin + _READ_BATCH]
+
+
+def _all_names(sender_ids: Iterable[str]) -> List[Any]:
+    return [name for sender_id in sender_ids for name in _names(sender_id)]
+
+
+def _parted(
+    documents: Iterable[Document],
+) -> Tuple[Dict[str, Document], Dict[str, Document]]:
+    """Open buckets, and documents of Rasa's own store; by sender id."""
+    opened: Dict[str, Document] = {}
+    of_rasa: Dict[str, List[Document]] = {}
+    for document in documents:
+        if "last" in document:
+            opened[document["sender_id"]] = document
+        else:
+            of_rasa.setdefault(str(document["sender_id"]), []).append(document)
+    return opened, {
+        sender_id: _that_rasa_uses(several) for sender_id, several in of_rasa.items()
+    }
+
+
+def _that_rasa_uses(documents: List[Document]) -> Document:
+    """The one that counts of a conversation's documents in Rasa's own store.
+
+    Two workers of Rasa's may have made two at once. Its own store uses the first one
+    it finds, and one with a number only if there is no other.
+    """
+    named = [
+        document for document in documents if isinstance(document["sender_id"], str)
+    ]
+    return (named or documents)[0]
+
+
+def _whole(
+    bucket: Document, closed: Dict[Any, Document], rasas: List[Document]
+) -> Optional[List[str]]:
+    """The events of a conversation; ``None`` if some are not among the documents."""
+    log = bucket["log"]
+    runs = [[event["data"] for event in log]]
+    previous = bucket.get("previous")
+    while previous is not None:
+        if previous not in closed:
+            return None
+        older = closed[previous]
+        runs.append([event["data"] for event in older["log"]])
+        previous = older.get("previous")
+    if "rasa" in bucket:
+        begun = [rasa for rasa in rasas if rasa["_id"] == bucket["rasa"]["_id"]]
+        if not begun:
+            return None
+        events = begun[0]["events"][: bucket["rasa"]["events"]]
+        runs.append(_texts(stored_by_rasa(events, 1)))
+    return [text for run in reversed(runs) for text in run]
+
+
+def _texts(events: List[Stored]) -> List[str]:
+    return [event.data for event in events]

@@ -12,7 +12,7 @@ from rasa_trackers.mongo.connection import (
     find_collection,
 )
 from rasa_trackers.mongo.log import MongoEventLog
-from rasa_trackers.rasa_versions import Domain
+from rasa_trackers.rasa_versions import KNOWS_USERS, Domain
 from rasa_trackers.tracker_store import EventLogTrackerStore, never_falls_back
 
 #: Calls to the server at one time; they take a millisecond each.
@@ -100,6 +100,7 @@ class MongoTrackerStore(EventLogTrackerStore):
             find_collection(client, db, collection),
             name=f"MongoDB collection '{db}.{collection}' at {address.hosts}",
             record_exp=expiry,
+            knows_users=KNOWS_USERS,
         )
         super().__init__(
             domain,

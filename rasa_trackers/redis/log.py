@@ -236,6 +236,8 @@ class RedisEventLog(EventLog):
                 self._namespace.of(sender_id),
                 "" if limit is None else limit,
                 "" if before is None else before,
+                # Of a whole log the script would hold a copy.
+                "" if limit is None else "text",
             )
         )
 
@@ -285,7 +287,7 @@ class RedisEventLog(EventLog):
         """Move Rasa's events into the log, unless another worker does it first."""
         sha1 = _sha1(text)
         # There is a log already where a worker with Rasa's own store was still at it.
-        reply = self._run(_READ, keys, known + sha1, "", "")
+        reply = self._run(_READ, keys, known + sha1, "", "", "")
         if isinstance(reply, list) and isinstance(reply[0], bytes):
             return  # it has changed: the caller looks again
         log = _page(reply).events
@@ -431,14 +433,13 @@ def _page(reply: Any) -> Page:
     if reply is None:
         return Page([], complete=True)
     position, index, events = reply
-    return Page(
-        [
-            # What is damaged is skipped, and reported, where events are decoded.
-            Stored(position + offset, str(event, "utf-8", "replace"))
-            for offset, event in enumerate(events)
-        ],
-        complete=index == 1,
-    )
+    # What is damaged is skipped, and reported, where events are decoded.
+    if isinstance(events, bytes):
+        texts = str(events, "utf-8", "replace").split("\n")
+    else:
+        texts = [str(event, "utf-8", "replace") for event in events]
+    stored = list(map(Stored, range(position, position + len(texts)), texts))
+    return Page(stored, complete=index == 1)
 
 
 def _dialogue(text: bytes) -> Optional[Dict[str, Any]]:

@@ -2,8 +2,10 @@
 --
 -- ARGV[3]: how many; '' for all
 -- ARGV[4]: the position; '' for none
+-- ARGV[5]: 'text' to have them in one text, a line each: a reply of 1,000 parts takes the
+--          client 1 ms longer
 -- Returns what Rasa left: {key, text}; else {position of the first event, its index,
--- {events}}; nil for an empty log.
+-- {events} or text}; nil for an empty log. The events, if one of them has more lines.
 local rasas = left_by_rasa(true)
 if rasas then
     return rasas
@@ -23,4 +25,12 @@ end
 if last < first then
     return {number + 1, 1, {}}
 end
-return {number + first, first, redis.call('LRANGE', KEYS[1], first, last)}
+local events = redis.call('LRANGE', KEYS[1], first, last)
+if ARGV[5] == 'text' then
+    local text = table.concat(events, '\n')
+    local _, ends = string.gsub(text, '\n', '')
+    if ends == #events - 1 then
+        return {number + first, first, text}
+    end
+end
+return {number + first, first, events}

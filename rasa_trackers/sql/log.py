@@ -83,6 +83,21 @@ class SQLEventLog(EventLog):
         self._newest_id = self._in_order(
             sa.select(events.c.id), newest_first=True
         ).limit(1)
+        # Positions are greater than START; Oracle's rows for locks are not.
+        is_event = events.c.id > START
+        self._texts = (
+            sa.select(events.c.sender_id, events.c.data)
+            .where(events.c.sender_id.in_(sa.bindparam("sender_ids", expanding=True)))
+            .where(is_event)
+            .order_by(events.c.sender_id, events.c.id)
+        )
+        self._count = (
+            sa.select(sa.func.count(events.c.sender_id.distinct()))
+            .where(events.c.timestamp >= sa.bindparam("after", type_=sa.Float))
+            .where(is_event)
+        )
+        if record_exp is not None:
+            self._count = self._count.where(~self._is_expired(events.c.sender_id))
         self._insert_events = sa.insert(events)
         self._delete_events = sa.delete(events).where(mine)
         self._delete_expired = sa.delete(events).where(sa.and_(mine, expired))
@@ -310,7 +325,7 @@ class SQLEventLog(EventLog):
             statement = self._read_before
             parameters.update(limit=limit, before=before)
         with self._engine.connect() as connection:
-            rows = connection.execute(statement, parameters).all()
+            rows = self._fetch(connection.execute(statement, parameters))
         # A row without data is a damaged one, and no reason to lose the others.
         stored = [Stored(position, data or "") for position, data, _ in rows]
         if limit is not None:
@@ -320,6 +335,10 @@ class SQLEventLog(EventLog):
             complete=limit is None or len(stored) < limit,
             user_id=rows[0][2] if rows else None,
         )
+
+    def _fetch(self, result: Any) -> Sequence[Any]:
+        """All rows of a result, each of them a sequence."""
+        return result.all()  # type: ignore[no-any-return]
 
     def sender_ids(self) -> List[str]:
         statement = sa.select(self._events.c.sender_id).distinct()
@@ -331,13 +350,36 @@ class SQLEventLog(EventLog):
     def conversations_of(
         self, user_id: str, limit: Optional[int] = None, skip: int = 0
     ) -> List[Conversation]:
-        users, events = self._users, self._events
-        if users is None:
+        if self._users is None:
             return []
+        texts: Dict[str, List[str]] = {}
+        with self._engine.connect() as connection:
+            found = connection.execute(
+                self._users_conversations(user_id, limit, skip)
+            ).all()
+            for begin in range(0, len(found), _READ_BATCH):
+                batch = [each[0] for each in found[begin : begin + _READ_BATCH]]
+                for sender_id, data in connection.execute(
+                    self._texts, {"sender_ids": batch}
+                ):
+                    texts.setdefault(sender_id, []).append(data or "")
+        return [
+            Conversation(sender_id, began, texts[sender_id])
+            for sender_id, began in found
+            # Else it was erased in between.
+            if sender_id in texts
+        ]
+
+    def _users_conversations(
+        self, user_id: str, limit: Optional[int], skip: int
+    ) -> Any:
+        users, events = self._tables.users, self._events
+        assert users is not None  # noqa: S101 - asked before
         began = users.c.conversation_started_timestamp
-        theirs = (
+        statement = (
             sa.select(users.c.sender_id, began)
             .where(users.c.user_id == user_id)
+            # Rasa Pro's own store names the user of a conversation without events too.
             .where(
                 sa.exists()
                 .where(events.c.sender_id == users.c.sender_id)
@@ -348,38 +390,13 @@ class SQLEventLog(EventLog):
             .offset(skip or None)
         )
         if self._record_exp is not None:
-            theirs = theirs.where(~self._is_expired(users.c.sender_id))
-        texts: Dict[str, List[str]] = {}
-        with self._engine.connect() as connection:
-            found = connection.execute(theirs).all()
-            for begin in range(0, len(found), _READ_BATCH):
-                batch = [each[0] for each in found[begin : begin + _READ_BATCH]]
-                rows = (
-                    sa.select(events.c.sender_id, events.c.data)
-                    .where(events.c.sender_id.in_(batch))
-                    .where(events.c.id > START)
-                    .order_by(events.c.sender_id, events.c.id)
-                )
-                for sender_id, data in connection.execute(rows):
-                    texts.setdefault(sender_id, []).append(data or "")
-        return [
-            Conversation(sender_id, began, texts[sender_id])
-            for sender_id, began in found
-            # Else it was erased in between.
-            if sender_id in texts
-        ]
+            statement = statement.where(~self._is_expired(users.c.sender_id))
+        return statement
 
     def count_conversations(self, after_timestamp: float) -> int:
-        sender_id = self._events.c.sender_id
-        statement = (
-            sa.select(sa.func.count(sender_id.distinct()))
-            .where(self._events.c.timestamp >= after_timestamp)
-            .where(self._events.c.id > START)
-        )
-        if self._record_exp is not None:
-            statement = statement.where(~self._is_expired(sender_id))
         with self._engine.connect() as connection:
-            return int(connection.execute(statement).scalar_one())
+            counted = connection.execute(self._count, {"after": after_timestamp})
+            return int(counted.scalar_one())
 
     def _now(self) -> Any:
         """Seconds since the epoch, as an SQL expression of the database's clock."""
@@ -448,3 +465,20 @@ def _column_text(text: Optional[str], encoding: str) -> Optional[str]:
         return None
     storable = text.replace("\0", "\ufffd").encode(encoding, "backslashreplace")
     return storable.decode(encoding)[:COLUMN_LENGTH]
+
+
+def fetch_from_driver(result: Any, dialect: Any) -> Sequence[Any]:
+    """All rows of a result, as the driver gives them.
+
+    SQLAlchemy's own cost half a microsecond each. For drivers whose values need no
+    conversion.
+    """
+    driver_error = dialect.dbapi.Error
+    try:
+        rows: Sequence[Any] = result.cursor.fetchall()
+    except driver_error as error:
+        raise sqlalchemy.exc.DBAPIError.instance(
+            None, None, error, driver_error, dialect=dialect
+        ) from error
+    result.close()
+    return rows

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import re
 import socket
 import threading
+import time
 import weakref
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import sqlalchemy as sa
 import sqlalchemy.exc
@@ -21,7 +23,7 @@ from sqlalchemy.pool import NullPool
 from rasa_trackers.event_log import START, Entry, Failure, User
 from rasa_trackers.rasa_versions import RasaException
 from rasa_trackers.sql.connection import create_engine
-from rasa_trackers.sql.log import SQLEventLog, row
+from rasa_trackers.sql.log import SQLEventLog, fetch_from_driver, row
 from rasa_trackers.sql.schema import Tables
 
 logger = logging.getLogger(__name__)
@@ -93,6 +95,9 @@ FAILURES_BY_TEXT: Dict[str, Failure] = {
     r"too many clients|connection slots": FAILURES_BY_CODE["53300"],
 }
 
+
+#: Seconds after its last use for which a connection is not tested.
+_UNTESTED = 5.0
 
 #: Events that go into one message. psycopg2 writes the parameters into it in one go,
 #: during which nothing else runs in the process: 25 ms for 3,000 events.
@@ -410,6 +415,12 @@ class PostgreSQLEventLog(SQLEventLog):
         message.append(" SELECT max(id) FROM appended")
         return "".join(message), tuple(parameters)
 
+    def _fetch(self, result: Any) -> Sequence[Any]:
+        # What other drivers give for a text is theirs to say.
+        if not self._one_message:
+            return super()._fetch(result)
+        return fetch_from_driver(result, self._engine.dialect)
+
     def _rows(self, sender_id: str, entries: Sequence[Entry]) -> List[Dict[str, Any]]:
         encoding = self._column_encoding
         return [row(sender_id, entry, encoding=encoding) for entry in entries]
@@ -497,7 +508,7 @@ def postgresql_engine(
         pool_size: Connections that are kept.
         max_overflow: Connections beyond those.
     """
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=max_overflow,
@@ -505,6 +516,29 @@ def postgresql_engine(
         connect_args=connect_options(url, timeout=timeout),
         isolation_level="AUTOCOMMIT",
     )
+    _test_idle_connections_only(engine)
+    return engine
+
+
+def _test_idle_connections_only(engine: sa.engine.Engine) -> None:
+    """Let the pool test no connection that was in use just now.
+
+    The test is a round trip, as the call that it is for. One that has died since is
+    found out by the call itself, which is made again then.
+    """
+    test: Callable[[Any], bool] = engine.dialect.do_ping
+    last_use: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
+
+    @sa.event.listens_for(engine, "checkin")
+    def _note(connection: Any, _record: Any) -> None:
+        if connection is not None:  # one that is broken
+            last_use[connection] = time.monotonic()
+
+    def is_alive(connection: Any) -> bool:
+        idle = time.monotonic() - last_use.get(connection, -math.inf)
+        return idle < _UNTESTED or test(connection)
+
+    engine.dialect.do_ping = is_alive
 
 
 def _create_database(engine: sa.engine.Engine, database: str) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 
 from rasa_trackers.event_log import START, Entry, Failure, User
 from rasa_trackers.sql.connection import create_engine
-from rasa_trackers.sql.log import SQLEventLog, row
+from rasa_trackers.sql.log import SQLEventLog, fetch_from_driver, row
 
 #: What SQLite's messages mean, by a part of their text (sqlite.org/rescode.html; the
 #: codes themselves reach Python from 3.11 on only).
@@ -127,6 +127,9 @@ class SQLiteEventLog(SQLEventLog):
                 raise
             connection.commit()
 
+    def _fetch(self, result: Any) -> Sequence[Any]:
+        return fetch_from_driver(result, self._engine.dialect)
+
     def _now(self) -> Any:
         return sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Float)
 
@@ -163,6 +166,8 @@ def sqlite_engine(url: URL, *, timeout: float, workers: int) -> sa.engine.Engine
             # Python's sqlite3 does not begin transactions then; this module does.
             "isolation_level": None,
         },
+        # There is no server that could have gone away.
+        pool_pre_ping=False,
         **pool,
     )
 

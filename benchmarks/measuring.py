@@ -1,0 +1,111 @@
+"""How turns are measured: who takes them, in which order, and what is said of it.
+
+Needs no Rasa. The contenders may be in this process or in another one that has it.
+"""
+
+import random
+import statistics
+from typing import Any, Dict, List, NamedTuple, Protocol, Sequence
+
+Times = Dict[str, float]
+
+
+class Place(NamedTuple):
+    """A server that runs."""
+
+    #: Of the table `stores.KINDS`.
+    kind: str
+    #: What a driver needs to connect.
+    address: Dict[str, Any]
+
+
+class Shape(NamedTuple):
+    """The age of a conversation."""
+
+    events: int
+    sessions: int
+
+    @property
+    def session(self) -> int:
+        """Number of events in the last session, as in each."""
+        return self.events // self.sessions
+
+
+class Bench(Protocol):
+    """Where contenders are: a `workbench.Workbench`, here or in another process."""
+
+    def call(self, method: str, **arguments: Any) -> Any:
+        """Call a method of the workbench."""
+
+
+class Case:
+    """A contender with a conversation of a certain age.
+
+    Attributes:
+        contender: Its name in the results.
+        wall: Seconds that each turn took.
+        cpu: Seconds of processor time that the contender's process spent on each.
+    """
+
+    def __init__(self, bench: Bench, contender: str, which: str, shape: Shape) -> None:
+        self.contender = contender
+        self.shape = shape
+        self.wall: List[float] = []
+        self.cpu: List[float] = []
+        self._bench = bench
+        self._conversation = {
+            "which": which,
+            "sender_id": f"{contender}-{shape.events}-{shape.sessions}.",
+            "events": shape.events,
+            "sessions": shape.sessions,
+        }
+
+    def fill(self) -> None:
+        """Store the conversation."""
+        self._bench.call("fill", **self._conversation)
+
+    def take_turn(self) -> None:
+        """Measure one turn, and put the conversation back."""
+        wall, cpu = self._bench.call("take_turn", **self._conversation)
+        self.wall.append(wall)
+        self.cpu.append(cpu)
+
+
+def measure(cases: Sequence[Case], turns: int, seconds: float) -> None:
+    """Let all cases take turns.
+
+    Args:
+        cases: Which to measure; filled in.
+        turns: How many of each, at the most.
+        seconds: How long each case may take in all.
+    """
+    shares = []
+    for case in cases:
+        case.take_turn()
+        # The first one also opens connections, and compiles statements.
+        share = min(float(turns), seconds / case.wall[0])
+        if share >= 1:
+            case.wall.clear()
+            case.cpu.clear()
+        shares.append(share)
+    # Each comes after any other one: a turn that read 10,000 events leaves the
+    # processor's caches cold to the next.
+    chance = random.Random(0)  # noqa: S311 - nothing is to be kept secret
+    order = list(zip(cases, shares))
+    for number in range(turns):
+        chance.shuffle(order)
+        for case, share in order:
+            # One that has fewer turns has them spread over all the time.
+            if int((number + 1) * share / turns) > int(number * share / turns):
+                case.take_turn()
+
+
+def spread(seconds: Sequence[float]) -> Times:
+    """Minimum, quartiles and maximum, in milliseconds."""
+    if len(seconds) < 2:
+        quartiles = [seconds[0]] * 3
+    else:
+        quartiles = statistics.quantiles(seconds, n=4, method="inclusive")
+    numbers = [min(seconds), *quartiles, max(seconds)]
+    names = ["minimum", "lower_quartile", "median", "upper_quartile", "maximum"]
+    return {name: round(number * 1e3, 3) for name, number in zip(names, numbers)}
