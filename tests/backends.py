@@ -112,7 +112,9 @@ def redis_endpoint(server: Any, **options: Any) -> Endpoint:
             endpoints=server.endpoints,
             sentinel_service=server.service,
         )
-    return {**endpoint, "password": server.password, **options}
+    endpoint = {**endpoint, "password": server.password, **options}
+    # Rasa Pro refuses a `username` without a value.
+    return {name: value for name, value in endpoint.items() if value is not None}
 
 
 @contextlib.contextmanager

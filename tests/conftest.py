@@ -44,7 +44,12 @@ def pytest_collection_modifyitems(
 pytest_plugins = ["alone", "servers.fixtures"]
 
 #: Only Rasa Pro knows of users.
-_RASA_PRO_ONLY = ["test_rasa_pro.py", "test_users.py", "test_mongo_users.py"]
+_RASA_PRO_ONLY = [
+    "test_rasa_pro.py",
+    "test_users.py",
+    "test_mongo_users.py",
+    "test_redis_users.py",
+]
 collect_ignore = [] if rasa_versions.KNOWS_USERS else _RASA_PRO_ONLY
 
 #: Makes a store as Rasa does; options are added to the endpoint.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import re
 import ssl
 from pathlib import Path
@@ -25,11 +26,14 @@ from conversations import (
     tracker,
     turn,
 )
+from rasa_trackers.event_log import START, Entry, User
 from rasa_trackers.redis.keys import Namespace, hash_tag
 from rasa_trackers.redis.log import _TAKE_OVER, _sha1
 from servers.proxy import TcpProxy
 from servers.redis import REDIS, VALKEY, RedisCluster, RedisSentinel, RedisServer
 from servers.tls import Certificates, tls_terminator
+
+ENTRY = Entry('{"timestamp": 1.0}', "slot", 1.0, None, "a")
 
 #: Names that mean something to Redis, to a cluster or to Rasa.
 NAMES = [
@@ -261,7 +265,8 @@ async def test_takeover_of_what_has_changed_changes_nothing(client, connect, cha
     else:
         client.set(keys.rasas, rasas_text("ada", session_start() + turn()))
     before = {key: client.dump(key) for key in client.scan_iter()}
-    store._log._run(_TAKE_OVER, keys, "", keys.rasas, *known.values(), "{}")
+    user = ('"u"', "1.5", "null")
+    store._log._run(_TAKE_OVER, keys, "", keys.rasas, *known.values(), *user, "{}")
     assert {key: client.dump(key) for key in client.scan_iter()} == before
 
 
@@ -454,6 +459,18 @@ def test_log_is_in_the_slot_of_rasas_key(prefix, sender_id):
     assert namespace.sender_of_log(keys.log) == sender_id
     assert namespace.sender_of_rasas(keys.rasas) == sender_id
     assert namespace.sender_of_log(keys.rasas) is None
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("user_id", [*NAMES, ""])
+def test_index_of_a_user_is_in_the_slot_of_rasas(prefix, user_id):
+    namespace = Namespace(prefix, with_rasa_1=True)
+    keys = namespace.of_user(user_id)
+    assert key_slot(keys.own) == key_slot(keys.rasas)
+    for key in keys:
+        assert namespace.sender_of_log(key) is None
+        assert namespace.sender_of_rasas(key) is None
+    assert namespace.sender_of_rasa_1s(keys.own) is None
 
 
 @pytest.mark.parametrize(
@@ -691,6 +708,23 @@ def acl(key_prefix=""):
     return line.replace("~", f"~{key_prefix}").partition(">change-me ")[2]
 
 
+def uses_users(log, client, key_prefix=""):
+    """Calls all that only Rasa Pro asks for, beside what its own store left."""
+    dialogue = {"events": [{}], "name": "theirs", "user_id": "u"}
+    client.set(f"{key_prefix}tracker:theirs", json.dumps(dialogue))
+    client.zadd(f"{key_prefix}user_trackers:u", {"theirs": 1.0, "gone": 1.0})
+    position = log.append("ours", [ENTRY], START, User("u", 5.0))
+    log.append("ours", [], position, User("v", None))
+    position = log.append("ours", [ENTRY], position, User("u", None))
+    assert [one.sender_id for one in log.conversations_of("u")] == ["theirs", "ours"]
+    dialogue["name"] = "counted"
+    client.set(f"{key_prefix}tracker:counted", json.dumps(dialogue))
+    assert log.count_conversations(-math.inf) >= 3
+    assert log.replace("ours", [], position) == START
+    for name in ("theirs", "counted"):
+        assert log.delete(name)
+
+
 @pytest.mark.parametrize("flavour", [REDIS, VALKEY])
 @pytest.mark.parametrize("key_prefix", [None, "bot"])
 async def test_user_with_the_rights_that_the_readme_names(
@@ -714,6 +748,11 @@ async def test_user_with_the_rights_that_the_readme_names(
     assert await store.exists("old")
     assert await store.retrieve("elsewhere") is None
     assert delete(store, "ada")
+    del options["record_exp"]
+    permanent = load(redis_endpoint(server, key_prefix=key_prefix, **options))
+    with server.client() as client:
+        for each in (store, permanent):
+            uses_users(each._log, client, f"{key_prefix}:" if key_prefix else "")
 
 
 @pytest.mark.parametrize("flavour", [REDIS, VALKEY])
@@ -727,6 +766,8 @@ async def test_user_of_a_cluster_with_the_rights_that_the_readme_names(load, fla
         store = load(redis_endpoint(cluster, username="rasa", password="secret"))
         await works(store)
         assert list(await store.keys()) == ["ada"]
+        with cluster.client() as client:
+            uses_users(store._log, client)
 
 
 @pytest.mark.parametrize("flavour", [REDIS, VALKEY])
@@ -753,13 +794,13 @@ async def test_sentinel_and_cluster_with_a_password(load):
     with RedisSentinel(password=PASSWORD) as sentinel:
         await works(load(redis_endpoint(sentinel)))
         with pytest.raises(RasaException, match="'username' and 'password'"):
-            load(redis_endpoint(sentinel, password="wrong"))
+            await works(load(redis_endpoint(sentinel, password="wrong")))
         with pytest.raises(ConnectionException, match="'sentinel_service'"):
             load(redis_endpoint(sentinel, sentinel_service="other", timeout=1))
     with RedisCluster(password=PASSWORD) as cluster:
         await works(load(redis_endpoint(cluster)))
         with pytest.raises(RasaException, match="'username' and 'password'"):
-            load(redis_endpoint(cluster, password="wrong"))
+            await works(load(redis_endpoint(cluster, password="wrong")))
 
 
 async def test_cluster_by_one_of_its_nodes(load, redis_cluster):

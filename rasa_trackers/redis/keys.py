@@ -5,7 +5,12 @@ A store with ``key_prefix: bot`` keeps conversation ``ada`` in one key::
     bot:rasa_trackers:{bot:tracker:ada}ada
 
 ``bot:tracker:ada`` is the key of Rasa's own store. A Redis cluster places a key by what
-stands in its first braces, so both are in one slot, and one script may touch both.
+stands in its first braces, so both are in one slot, and one script may touch both. In
+the same way the conversations of user ``u`` are indexed at::
+
+    bot:rasa_trackers:users:{bot:user_trackers:u}u
+
+beside ``bot:user_trackers:u``, the index of Rasa Pro's own store.
 """
 
 from __future__ import annotations
@@ -32,6 +37,15 @@ class Keys(NamedTuple):
     rasa_1s: bytes
 
 
+class UserKeys(NamedTuple):
+    """The keys of the conversations of one user."""
+
+    #: Of our index, a sorted set.
+    own: bytes
+    #: Of that of Rasa Pro's own store, a sorted set too.
+    rasas: bytes
+
+
 class Namespace:
     """The keys of all conversations of one store."""
 
@@ -50,6 +64,9 @@ class Namespace:
         # the store: no other prefix gives the same text up to there.
         safe = (key_prefix or "").replace("%", "%25").replace("{", "%7B")
         self._own = f"{safe}:rasa_trackers:{{" if safe else "rasa_trackers:{"
+        self._users = self._own[:-1].encode() + b"users:{"
+        # As Rasa Pro does it (3.21): a prefix that ends in "tracker" gets no colon.
+        self._rasas_users = self._rasas.partition(b"tracker:")[0] + b"user_trackers:"
 
     def of(self, sender_id: str) -> Keys:
         """The keys of a conversation.
@@ -61,6 +78,16 @@ class Namespace:
         rasas = self._rasas + name
         log = b"%b%b}%b" % (self._own.encode(), hash_tag(rasas), name)
         return Keys(sender_id, log, rasas, name if self._with_rasa_1 else b"")
+
+    def of_user(self, user_id: str) -> UserKeys:
+        """The keys of the conversations of a user.
+
+        Raises:
+            UnicodeEncodeError: for a user id with a lone surrogate.
+        """
+        name = user_id.encode()
+        rasas = self._rasas_users + name
+        return UserKeys(b"%b%b}%b" % (self._users, hash_tag(rasas), name), rasas)
 
     def patterns(self) -> List[Optional[bytes]]:
         """What to SCAN for, to come by all keys; ``None`` for every key there is."""
@@ -74,24 +101,27 @@ class Namespace:
         if not key.startswith(own):
             return None
         _, brace, name = key[len(own) :].partition(b"}")
-        return _text(name) if brace else None
+        return text_of(name) if brace else None
 
     def sender_of_rasas(self, key: bytes) -> Optional[str]:
         """The sender id of a key of Rasa's own store; ``None`` for any other."""
-        return _text(key[len(self._rasas) :]) if key.startswith(self._rasas) else None
+        return text_of(key[len(self._rasas) :]) if key.startswith(self._rasas) else None
 
     def sender_of_rasa_1s(self, key: bytes) -> Optional[str]:
         """The sender id of a key that may be Rasa 1's; ``None`` where none can be."""
-        return _text(key) if self._with_rasa_1 else None
+        if not self._with_rasa_1 or key.startswith(self._users):
+            return None
+        return text_of(key)
 
 
 def is_ambiguous(rasas: bytes) -> bool:
     """Whether a key like those of Rasa's own store may be that of another prefix.
 
     ``tracker:tracker:ada`` is conversation ``tracker:ada`` without a prefix, and
-    ``ada`` with the prefix ``tracker``; the value tells.
+    ``ada`` with the prefix ``tracker``; the value tells. So it may be that of an index.
     """
-    return rasas.count(b"tracker:") > 1 or b"rasa_trackers:{" in rasas
+    others = (b"rasa_trackers:{", b"rasa_trackers:users:{", b"user_trackers:")
+    return rasas.count(b"tracker:") > 1 or any(other in rasas for other in others)
 
 
 def hash_tag(key: bytes) -> bytes:
@@ -117,7 +147,8 @@ def _escaped(text: bytes) -> bytes:
     return re.sub(rb"([\\*?\[\]])", rb"\\\1", text)
 
 
-def _text(name: bytes) -> Optional[str]:
+def text_of(name: bytes) -> Optional[str]:
+    """A sender id as text; ``None`` for what can be none."""
     try:
         return name.decode()
     except UnicodeDecodeError:  # another application's

@@ -1,0 +1,754 @@
+"""Users in Redis and Valkey: their indexes, and what Rasa Pro's own store left.
+
+Only Rasa Pro knows of users.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+import redis
+from rasa.shared.exceptions import ConnectionException, RasaException
+
+from backends import redis_endpoint
+from conversations import add, as_dicts, dicts, session_start, tracker, turn
+from rasa_trackers.event_log import START, Conversation, Entry, User
+from rasa_trackers.redis import log as redis_log
+from servers.redis import REDIS, VALKEY, RedisCluster, RedisServer
+
+on_servers = pytest.mark.parametrize(
+    "server_fixture", ["redis_server", "valkey_server", "redis_cluster"]
+)
+on_both_flavours = pytest.mark.parametrize("flavour", [REDIS, VALKEY])
+#: The last one loses its colon in the keys of Pro's own indexes.
+any_prefix = pytest.mark.parametrize("key_prefix", [None, "bot1", "mytracker"])
+
+
+@pytest.fixture
+def server_fixture():
+    return "redis_server"
+
+
+@pytest.fixture
+def server(request, server_fixture):
+    """A server without keys, shared with other tests."""
+    server = request.getfixturevalue(server_fixture)
+    with server.client() as client:
+        client.flushall()
+    return server
+
+
+@pytest.fixture
+def client(server):
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def connect(load, server, domain):
+    """Makes stores."""
+
+    def connect(**options):
+        return load(redis_endpoint(server, **options), domain)
+
+    return connect
+
+
+@pytest.fixture
+def pros_store(load, server, domain):
+    """Makes Rasa Pro's own stores."""
+
+    def pros_store(**options):
+        endpoint = {"url": "localhost", **redis_endpoint(server, **options)}
+        return load({**endpoint, "type": "redis"}, domain)
+
+    return pros_store
+
+
+def entry(name: str, timestamp: float = 1.0) -> Entry:
+    data = json.dumps({"event": "slot", "name": name, "timestamp": timestamp})
+    return Entry(data, "slot", timestamp, None, name)
+
+
+def of(user_id, sender_id, events):
+    """A user's tracker."""
+    made = tracker(sender_id, events)
+    made.user_id = user_id
+    return made
+
+
+def sender_ids(log, user_id, **paging):
+    return [found.sender_id for found in log.conversations_of(user_id, **paging)]
+
+
+def entries_of(client, log, user_id):
+    """The sender ids in both indexes of a user: ours, and that of Rasa Pro's store."""
+    keys = log._namespace.of_user(user_id)
+    return [sorted(name.decode() for name in client.zrange(key, 0, -1)) for key in keys]
+
+
+def just_before(monkeypatch, log, method, script, action):
+    """Let something happen once, just before a log runs a script."""
+    run = getattr(log, method)
+
+    def run_after(that, *arguments):
+        if that is script:
+            monkeypatch.setattr(log, method, run)
+            action()
+        return run(that, *arguments)
+
+    monkeypatch.setattr(log, method, run_after)
+
+
+def fail():
+    raise redis.ConnectionError("the connection is lost")
+
+
+# What Rasa Pro's own store left
+
+
+@on_servers
+@any_prefix
+@pytest.mark.parametrize("first", ["conversations", "users"])
+async def test_conversations_of_rasa_pros_own_store_are_found(
+    client, connect, pros_store, key_prefix, first
+):
+    pro = pros_store(key_prefix=key_prefix)
+    kept = {name: session_start() + turn() for name in ("b", "c", "a", "{x}y", "ü")}
+    for name in reversed(list(kept)):
+        await pro.save(of("u", name, kept[name]))
+    await pro.save(of("v", "other", session_start()))
+    await pro.save(tracker("nobodys", session_start()))
+    theirs = await pro.get_serialized_trackers_by_user_id("u")
+    assert [found["sender_id"] for found in theirs] == list(kept)
+    store = connect(key_prefix=key_prefix)
+    if first == "conversations":
+        for name, events in kept.items():
+            retrieved = await store.retrieve(name)
+            assert as_dicts(retrieved) == dicts(events)
+            assert retrieved.user_id == "u"
+    assert await store.get_serialized_trackers_by_user_id("u") == theirs
+    assert sender_ids(store._log, "u", limit=2, skip=1) == ["c", "a"]
+    assert sender_ids(store._log, "v") == ["other"]
+    assert sender_ids(store._log, "nobodys") == []
+    assert entries_of(client, store._log, "u") == [sorted(kept), []]
+    assert await pro.get_serialized_trackers_by_user_id("u") == []
+
+
+@pytest.mark.parametrize("started", [1, 0.1 + 0.2, 1732500000.123457, None, True])
+def test_beginning_is_taken_over_exactly(client, connect, started):
+    dialogue = {
+        "events": [json.loads(entry("a").data)],
+        "name": "ada",
+        "user_id": "u",
+        "conversation_started_timestamp": started,
+    }
+    client.set("tracker:ada", json.dumps(dialogue))
+    client.zadd("user_trackers:u", {"ada": float("inf")})
+    expected = None if started is True else started
+    assert connect()._log.conversations_of("u") == [
+        Conversation("ada", expected, [entry("a").data])
+    ]
+
+
+@on_servers
+async def test_worker_with_rasa_pros_own_store_is_still_at_it(
+    client, connect, pros_store
+):
+    pro, store = pros_store(), connect()
+    kept = of("u", "ada", session_start())
+    await pro.save(kept)
+    assert sender_ids(store._log, "u") == ["ada"]
+    # What it goes on with, and what it begins.
+    add(kept, turn())
+    await pro.save(kept)
+    new = session_start()
+    await pro.save(of("u", "grace", new))
+    found = await store.get_serialized_trackers_by_user_id("u")
+    assert [each["sender_id"] for each in found] == ["ada", "grace"]
+    assert [each["events"] for each in found] == [as_dicts(kept), dicts(new)]
+    assert entries_of(client, store._log, "u") == [["ada", "grace"], []]
+
+
+async def test_users_of_both_stores_the_logs_own_counts(client, connect, pros_store):
+    store = connect()
+    store._log.append("ada", [entry("a")], START, User("u", 5.0))
+    kept = of("v", "ada", session_start())
+    await pros_store().save(kept)
+    assert sender_ids(store._log, "v") == []
+    ((sender_id, started, events),) = store._log.conversations_of("u")
+    assert (sender_id, started, len(events)) == ("ada", 5.0, 4)
+
+
+def test_user_of_rasa_pros_is_that_of_a_log_without_one(client, connect):
+    log = connect()._log
+    log.append("ada", [entry("a")], START)
+    dialogue = {"events": [json.loads(entry("b").data)], "name": "ada", "user_id": "u"}
+    client.set("tracker:ada", json.dumps(dialogue))
+    assert log.read_back("ada").user_id == "u"
+    assert log.conversations_of("u") == [
+        Conversation("ada", None, [entry("a").data, entry("b").data])
+    ]
+
+
+@on_servers
+async def test_dead_entries_of_rasa_pros_are_not_answered(
+    client, connect, pros_store, monkeypatch
+):
+    pro, log = pros_store(record_exp=1000), connect()._log
+    for name in ("expired", "lives"):
+        await pro.save(of("u", name, session_start()))
+    client.delete("tracker:expired")
+    index = log._namespace.of_user("u").rasas
+    client.zadd(index, {"for-ever": float("inf"), b"\xff": 1.0})
+    assert sender_ids(log, "u") == ["lives"]
+    # What expired long ago is cleared away; what may be on its way is not.
+    assert client.zrange(index, 0, -1) == [b"expired", b"for-ever"]
+    client.zadd(index, {"expired": 1.0})
+    assert sender_ids(log, "u") == ["lives"]
+    assert client.zrange(index, 0, -1) == [b"for-ever"]
+
+
+async def test_index_lives_as_long_as_what_was_taken_over(client, connect, pros_store):
+    await pros_store(record_exp=5000).save(of("u", "ada", session_start()))
+    log = connect()._log
+    keys = log._namespace.of_user("u")
+    assert sender_ids(log, "u") == ["ada"]
+    kept = client.pttl(log._namespace.of("ada").log)
+    assert 4_900_000 < kept <= 5_000_000
+    assert client.pttl(keys.own) > kept
+    await pros_store().save(of("u", "grace", session_start()))
+    assert sender_ids(log, "u") == ["ada", "grace"]
+    assert client.ttl(log._namespace.of("grace").log) == -1
+    assert client.ttl(keys.own) == -1
+
+
+def test_expiry_that_a_later_takeover_moves_on(client, connect):
+    """Also where Rasa's own store does not say whose it is."""
+    log = connect(record_exp=1000)._log
+    log.append("ada", [entry("a")], START, User("u", 5.0))
+    dialogue = {"events": [json.loads(entry("b").data)], "name": "ada"}
+    client.set("tracker:ada", json.dumps(dialogue), ex=100_000)
+    log.read_back("ada", limit=1)
+    kept = client.pttl(log._namespace.of("ada").log)
+    assert kept > 99_000_000
+    assert client.pttl(log._namespace.of_user("u").own) > kept
+
+
+async def test_delete_of_what_rasa_pros_store_left(client, connect, pros_store):
+    await pros_store().save(of("u", "ada", session_start()))
+    assert connect()._log.delete("ada") is True
+    assert client.keys() == []
+
+
+def test_index_of_rasa_pros_that_is_none(client, connect):
+    """A conversation's key can read the same."""
+    client.set("user_trackers:u", "text")
+    log = connect()._log
+    log.append("ada", [entry("a")], START, User("u", 5.0))
+    assert sender_ids(log, "u") == ["ada"]
+    assert log.delete("ada")
+    assert client.get("user_trackers:u") == b"text"
+
+
+# Between two steps
+
+
+def test_crash_between_the_index_and_the_append(connect, client, monkeypatch):
+    log = connect()._log
+    just_before(monkeypatch, log, "_run", redis_log._WRITE, fail)
+    with pytest.raises(redis.ConnectionError):
+        log.append("ada", [entry("a")], START, User("u", 5.0))
+    assert entries_of(client, log, "u") == [["ada"], []]
+    assert sender_ids(log, "u") == []
+    assert list(log.sender_ids()) == []
+    assert log.read_back("ada").user_id is None
+    log.append("ada", [entry("a")], START, User("u", 5.0))
+    assert log.conversations_of("u") == [Conversation("ada", 5.0, [entry("a").data])]
+
+
+def test_crash_before_the_index(connect, client, monkeypatch):
+    """Nothing is there that could not be found."""
+    log = connect()._log
+    position = log.append("ada", [entry("a")], START)
+    just_before(monkeypatch, log, "_evaluate", redis_log._NOTE, fail)
+    with pytest.raises(redis.ConnectionError):
+        log.append("ada", [entry("b")], position, User("u", 5.0))
+    page = log.read_back("ada")
+    assert (len(page.events), page.user_id) == (1, None)
+
+
+def test_crash_after_the_append(connect, client, monkeypatch):
+    log = connect()._log
+    run = log._run
+
+    def run_and_fail(script, *arguments):
+        reply = run(script, *arguments)
+        return fail() if script is redis_log._WRITE else reply
+
+    monkeypatch.setattr(log, "_run", run_and_fail)
+    with pytest.raises(redis.ConnectionError):
+        log.append("ada", [entry("a")], START, User("u", 5.0))
+    assert sender_ids(log, "u") == ["ada"]
+
+
+async def test_save_whose_every_step_fails_once(connect, client, monkeypatch):
+    store = connect()
+    for script, method in (
+        (redis_log._NOTE, "_evaluate"),
+        (redis_log._WRITE, "_run"),
+        (redis_log._READ, "_run"),
+    ):
+        just_before(monkeypatch, store._log, method, script, fail)
+    kept = of("u", "ada", session_start())
+    await store.save(kept)
+    add(kept, turn())
+    await store.save(kept)
+    (found,) = await store.get_serialized_trackers_by_user_id("u")
+    assert found["events"] == as_dicts(kept)
+
+
+def test_erased_between_the_index_and_the_append(connect, client, monkeypatch):
+    """Another writer has begun the conversation, a third erases it."""
+    log, other = connect()._log, connect()._log
+
+    def begin_and_erase():
+        other.append("ada", [entry("a")], START, User("u", 4.0))
+        assert other.delete("ada")
+        assert entries_of(client, log, "u") == [[], []]
+
+    just_before(monkeypatch, log, "_run", redis_log._WRITE, begin_and_erase)
+    log.append("ada", [entry("b")], START, User("u", 5.0))
+    assert log.conversations_of("u") == [Conversation("ada", 5.0, [entry("b").data])]
+
+
+@pytest.mark.parametrize("erases", ["delete", "replace"])
+def test_begun_anew_while_it_is_erased(connect, client, monkeypatch, erases):
+    log, other = connect()._log, connect()._log
+    position = log.append("ada", [entry("a")], START, User("u", 4.0))
+
+    def begin():
+        assert other.append("ada", [entry("b")], START, User("u", 5.0))
+
+    just_before(monkeypatch, log, "_evaluate", redis_log._FORGET, begin)
+    if erases == "delete":
+        assert log.delete("ada")
+    else:
+        assert log.replace("ada", [], position) == START
+    assert sender_ids(log, "u") == ["ada"]
+
+
+def test_erased_while_its_user_changes(connect, client, monkeypatch):
+    """The entry of the user that it has by then is looked up anew."""
+    log, other = connect()._log, connect()._log
+    position = log.append("ada", [entry("a")], START, User("u", 4.0))
+
+    def change():
+        assert other.append("ada", [], position, User("v", None)) == position
+
+    just_before(monkeypatch, log, "_evaluate", redis_log._LOOK_UP, change)
+    assert log.delete("ada")
+    assert client.keys() == []
+
+
+@on_servers
+async def test_writers_and_erasers_at_once(connect, server):
+    """Whatever comes first: what is there is found."""
+    logs = [connect()._log for _ in range(4)]
+    names = [f"user-{number}" for number in range(10)]
+
+    def work(number):
+        log = logs[number]
+        for round_ in range(15):
+            for name in names:
+                if number == 0:
+                    log.delete(name)
+                    continue
+                events = log.read_back(name, limit=1).events
+                after = events[-1].position if events else START
+                user = User("uv"[round_ % 2], 1.0)
+                log.append(name, [entry("a")], after, user)
+
+    await asyncio.gather(*(asyncio.to_thread(work, number) for number in range(4)))
+    log = logs[0]
+    pages = {name: log.read_back(name) for name in names}
+    for user_id in ("u", "v"):
+        expected = [name for name in names if pages[name].user_id == user_id]
+        assert sorted(sender_ids(log, user_id)) == sorted(expected)
+    assert all(page.user_id for page in pages.values() if page.events)
+
+
+# What is left over
+
+
+@on_servers
+@pytest.mark.parametrize("key_prefix", [None, "a{b}"])
+def test_nothing_is_left_of_what_is_erased(connect, client, key_prefix):
+    log = connect(key_prefix=key_prefix)._log
+    position = log.append("ada", [entry("a")], START, User("u", 5.0))
+    position = log.append("ada", [entry("b")], position, User("v", None))
+    assert entries_of(client, log, "u") == [[], []]
+    position = log.replace("ada", [entry("b")], position, User("w", None))
+    assert entries_of(client, log, "v") == [[], []]
+    log.append("grace", [entry("a")], START, User("w", 5.0))
+    assert log.delete("ada")
+    assert entries_of(client, log, "w") == [["grace"], []]
+    position = log.read_back("grace").events[-1].position
+    assert log.replace("grace", [], position) == START
+    assert list(client.scan_iter()) == []
+    assert log.delete("grace") is False
+
+
+@on_servers
+def test_entries_that_lead_nowhere_are_removed_after_a_while(
+    connect, client, monkeypatch
+):
+    log = connect()._log
+    for name in ("lives", "expires", "moves"):
+        log.append(name, [entry("a")], START, User("u", 5.0))
+    client.delete(log._namespace.of("expires").log)
+    index = log._namespace.of_user("u").own
+    position = log.read_back("moves").events[-1].position
+    log.append("moves", [], position, User("v", None))
+    client.zadd(index, {"moves": client.zscore(index, "lives")})
+    assert sender_ids(log, "u") == ["lives"]
+    assert entries_of(client, log, "u")[0] == ["expires", "lives", "moves"]
+    for name in ("lives", "expires", "moves"):
+        client.zincrby(index, -redis_log._GRACE - 10, name)
+    assert sender_ids(log, "u") == ["lives"]
+    assert entries_of(client, log, "u")[0] == ["lives"]
+    assert sender_ids(log, "v") == ["moves"]
+
+
+def test_entry_that_is_noted_again_while_it_is_removed(connect, client, monkeypatch):
+    log, other = connect()._log, connect()._log
+    monkeypatch.setattr(redis_log, "_GRACE", 0.0)
+    log.append("ada", [entry("a")], START, User("u", 5.0))
+    client.delete(log._namespace.of("ada").log)
+
+    def begin():
+        other.append("ada", [entry("b")], START, User("u", 6.0))
+
+    just_before(monkeypatch, log, "_evaluate", redis_log._FORGET, begin)
+    assert sender_ids(log, "u") == []
+    assert sender_ids(log, "u") == ["ada"]
+
+
+# Expiry
+
+
+@on_servers
+def test_index_lives_longer_than_its_conversations(connect, client):
+    log = connect(record_exp=100)._log
+    index = log._namespace.of_user("u").own
+    log.append("ada", [entry("a")], START, User("u", 5.0))
+    kept = client.pttl(index)
+    assert client.pttl(log._namespace.of("ada").log) < kept < 100_000 + 3_700_000
+    # A shorter one does not shorten it.
+    connect(record_exp=1)._log.append("grace", [entry("a")], START, User("u", 5.0))
+    assert kept - 10_000 < client.pttl(index) <= kept
+    # One that never expires is found for ever.
+    keeping = connect()._log
+    position = keeping.append("edsger", [entry("a")], START, User("u", 5.0))
+    assert client.pttl(index) == -1
+    log.append("edsger", [entry("b")], position)
+    log.append("barbara", [entry("b")], START, User("u", 6.0))
+    assert client.pttl(index) == -1
+
+
+def test_each_append_renews_the_index_as_far_as_it_needs(
+    connect, client, monkeypatch, redis_proxy
+):
+    """Whether it names the user or not."""
+    log = connect(port=redis_proxy.port, record_exp=100)._log
+    index = log._namespace.of_user("u").own
+    key = log._namespace.of("ada").log
+    monkeypatch.setattr(redis_log, "_INDEX_RESERVE", 50_000)
+    position = log.append("ada", [entry("a")], START, User("u", 5.0))
+    for user in (None, User("u", None)):
+        before, score = redis_proxy.round_trips, client.zscore(index, "ada")
+        position = log.append("ada", [entry("b")], position, user)
+        assert redis_proxy.round_trips == before + 1
+        assert client.zscore(index, "ada") == score
+    monkeypatch.setattr(redis_log, "_INDEX_RESERVE", 90_000)
+    longer = connect(port=redis_proxy.port, record_exp=160)._log
+    for user in (None, User("u", None)):
+        client.pexpire(index, 60_000)
+        position = longer.append("ada", [entry("c")], position, user)
+        assert client.pttl(key) < client.pttl(index)
+        longer = connect(record_exp=1000)._log
+
+
+def test_append_that_lifts_the_expiry_lifts_that_of_the_index(connect, client):
+    expiring, keeping = connect(record_exp=100)._log, connect()._log
+    position = expiring.append("ada", [entry("a")], START, User("u", 5.0))
+    keeping.append("ada", [entry("b")], position)
+    assert client.ttl(keeping._namespace.of("ada").log) == -1
+    assert client.ttl(keeping._namespace.of_user("u").own) == -1
+
+
+@pytest.mark.parametrize("user", [None, User("u", 5.0), User("v", 5.0)])
+def test_replace_keeps_the_expiry(connect, client, user):
+    expiring, keeping = connect(record_exp=100)._log, connect()._log
+    position = expiring.append("ada", [entry("a")], START, User("u", 5.0))
+    assert keeping.replace("ada", [entry("b")], position, user)
+    kept = client.pttl(keeping._namespace.of("ada").log)
+    assert 90_000 < kept <= 100_000
+    index = keeping._namespace.of_user(user.user_id if user else "u").own
+    if user and user.user_id == "v":  # an index that was not there
+        assert client.pttl(index) == -1
+    else:
+        assert client.pttl(index) > kept
+
+
+# Names
+
+
+USERS = [
+    "u",
+    "ü 😀",
+    "{}",
+    "}{",
+    "a}b",
+    "{x}y",
+    "u:tracker:x",
+    "tracker:x",
+    "a\nb\0c",
+    "",
+]
+
+
+@on_servers
+@pytest.mark.parametrize("key_prefix", [None, "a{b}", "user_trackers", "tracker"])
+def test_indexes_are_no_conversations(connect, client, key_prefix):
+    log = connect(key_prefix=key_prefix)._log
+    for user_id in USERS:
+        log.append(f"of {user_id}", [entry("a")], START, User(user_id, 5.0))
+        client.zadd(log._namespace.of_user(user_id).rasas, {"nobody": float("inf")})
+    mine = sorted(f"of {user_id}" for user_id in USERS)
+    assert sorted(log.sender_ids()) == mine
+    assert log.count_conversations(0.0) == len(mine)
+    for user_id in USERS:
+        assert sender_ids(log, user_id) == [f"of {user_id}"]
+    for other in (None, "a", "rasa_trackers", "rasa_trackers:users:{user_trackers:u"):
+        if other != key_prefix:
+            assert list(connect(key_prefix=other)._log.sender_ids()) == []
+    assert sorted(log.sender_ids()) == mine
+
+
+@on_servers
+def test_users_of_prefixes_are_apart(connect):
+    prefixes = [None, "a", "a:rasa_trackers", "a:rasa_trackers:users", "users", "%7B"]
+    logs = {prefix: connect(key_prefix=prefix)._log for prefix in prefixes}
+    for prefix, log in logs.items():
+        log.append(f"of {prefix}", [entry("a")], START, User("u", 5.0))
+    for prefix, log in logs.items():
+        assert sender_ids(log, "u") == [f"of {prefix}"]
+
+
+def test_user_id_that_cannot_be_stored(connect):
+    log = connect()._log
+    with pytest.raises(UnicodeEncodeError) as error:
+        log.append("ada", [entry("a")], START, User("\ud800", 5.0))
+    assert not log.classify(error.value).transient
+    assert list(log.sender_ids()) == []
+
+
+# Cost, and what a server does
+
+
+@on_servers
+@pytest.mark.parametrize("limit", [None, 3])
+def test_conversations_in_several_batches(connect, monkeypatch, limit):
+    monkeypatch.setattr(redis_log, "_BATCH", 7)
+    monkeypatch.setattr(redis_log, "_MOST_EVENTS", 40)
+    log = connect()._log
+    expected = []
+    for number in range(30):
+        events = [entry(str(each)) for each in range(1 + 50 * (number % 5 == 0))]
+        log.append(str(number), events, START, User("u", float(number)))
+        data = [each.data for each in events]
+        expected.append(Conversation(str(number), float(number), data))
+    answers = []
+    execute_all = log._execute_all
+
+    def execute_and_count(commands):
+        replies = execute_all(commands)
+        if commands and commands[0][0] == "LRANGE":
+            answers.append([len(reply) for reply in replies])
+        return replies
+
+    monkeypatch.setattr(log, "_execute_all", execute_and_count)
+    for skip in (0, 1, 26, 29, 30):
+        found = log.conversations_of("u", limit, skip)
+        assert found == expected[skip:][:limit]
+    assert all(sum(answer) <= 40 or len(answer) == 1 for answer in answers)
+    assert any(len(answer) > 1 for answer in answers)
+    assert log.count_conversations(0.0) == 30
+
+
+def test_round_trips(connect, redis_proxy):
+    log = connect(port=redis_proxy.port)._log
+    for number in range(100):
+        log.append(f"{number:03}", [entry("a")], START, User("u", 5.0))
+    before = redis_proxy.round_trips
+    assert len(log.conversations_of("u")) == 100
+    # The index, what the logs say of themselves, the events; each in some pieces.
+    assert redis_proxy.round_trips < before + 20
+    before = redis_proxy.round_trips
+    assert log.count_conversations(0.0) == 100
+    # SCAN, the last events, whether Rasa's own store left anything.
+    assert redis_proxy.round_trips < before + 20
+    position = log.read_back("000", limit=1).events[-1].position
+    before = redis_proxy.round_trips
+    log.append("000", [entry("a")], position, User("u", 5.0))
+    assert redis_proxy.round_trips == before + 1
+
+
+def test_conversation_that_is_erased_while_it_is_read(connect, monkeypatch):
+    log, other = connect()._log, connect()._log
+    for name in ("a", "b", "c"):
+        log.append(name, [entry("a")], START, User("u", 5.0))
+    whole = log._whole
+
+    def erase_and_read(*arguments):
+        other.delete("b")
+        return whole(*arguments)
+
+    monkeypatch.setattr(log, "_whole", erase_and_read)
+    assert sender_ids(log, "u") == ["a", "c"]
+
+
+def test_conversation_whose_key_holds_something_else(connect, client):
+    log = connect()._log
+    for name in ("a", "b", "c"):
+        log.append(name, [entry("a")], START, User("u", 5.0))
+    client.set(log._namespace.of("a").log, "text")
+    client.delete(log._namespace.of("b").log)
+    client.rpush(log._namespace.of("b").log, "not ours", "{}")
+    assert sender_ids(log, "u") == ["c"]
+
+
+@on_both_flavours
+def test_erasure_while_memory_is_full(load, flavour):
+    with RedisServer(flavour) as server, server.client() as client:
+        log = load(redis_endpoint(server))._log
+        log.append("ada", [entry("a")], START, User("u", 5.0))
+        dialogue = {"events": [], "name": "grace", "user_id": "u"}
+        client.set("tracker:grace", json.dumps(dialogue))
+        client.zadd("user_trackers:u", {"grace": float("inf")})
+        client.config_set("maxmemory", 1)
+        assert log.delete("ada") is True
+        assert log.delete("grace") is True
+        assert sender_ids(log, "u") == []
+        assert entries_of(client, log, "u")[0] == []
+
+
+@on_both_flavours
+async def test_slot_that_moves(load, flavour):
+    with RedisCluster(flavour) as cluster:
+        store = load(redis_endpoint(cluster))
+        log = store._log
+        names = ["ada", "grace"]
+        for name in names:
+            log.append(name, [entry("a")], START, User("u", 5.0))
+        cluster.move_slot(log._namespace.of("ada").log)
+        cluster.move_slot(log._namespace.of_user("u").own)
+        assert sender_ids(log, "u") == names
+        assert log.count_conversations(0.0) == 2
+        # And one that is just moving: the index is not where it was, nor is Rasa's.
+        key = log._namespace.of_user("u").own
+        source = cluster.owner(key)
+        target = next(node for node in cluster.nodes if node is not source)
+        with source.client() as giver, target.client() as taker:
+            slot = giver.execute_command("CLUSTER KEYSLOT", key)
+            ids = [
+                one.execute_command("CLUSTER MYID").decode() for one in (giver, taker)
+            ]
+            taker.execute_command(f"CLUSTER SETSLOT {slot} IMPORTING {ids[0]}")
+            giver.execute_command(f"CLUSTER SETSLOT {slot} MIGRATING {ids[1]}")
+            for moves in (False, True):
+                if moves:
+                    giver.migrate(target.host, target.port, key, 0, 10_000)
+                assert sender_ids(log, "u") == names
+                names.append(str(moves))
+                log.append(str(moves), [entry("a")], START, User("u", 6.0))
+                assert sender_ids(log, "u") == names
+                assert log.delete(names.pop())
+                assert sender_ids(log, "u") == names
+            for one in (taker, giver):
+                one.execute_command(f"CLUSTER SETSLOT {slot} NODE {ids[1]}")
+        assert sender_ids(log, "u") == names
+
+
+async def test_node_that_is_away_is_an_error(load):
+    """A part of the conversations must not pass for all."""
+    with RedisCluster() as cluster:
+        store = load(redis_endpoint(cluster, timeout=1))
+        for number in range(20):
+            await store.save(of("u", str(number), session_start()))
+        own = cluster.owner(store._log._namespace.of_user("u").own)
+        next(node for node in cluster.nodes if node is not own).kill()
+        with pytest.raises(ConnectionException):
+            await store.get_serialized_trackers_by_user_id("u")
+        with pytest.raises(ConnectionException):
+            await store.count_conversations()
+
+
+async def test_user_who_may_not_use_the_index(load):
+    with RedisServer(VALKEY) as server:
+        with server.client() as client:
+            rights = "on >secret ~rasa_trackers:* ~tracker:* +@all"
+            client.execute_command("ACL", "SETUSER", "rasa", *rights.split())
+        store = load(redis_endpoint(server, username="rasa", password="secret"))
+        await store.save(tracker("ada", session_start()))
+        with pytest.raises(RasaException, match="ACL SETUSER"):
+            await store.save(of("u", "grace", session_start()))
+
+
+# Counting
+
+
+def rasas_text(name, *timestamps):
+    events = [json.loads(entry("a", timestamp).data) for timestamp in timestamps]
+    return json.dumps({"events": events, "name": name})
+
+
+@on_servers
+@any_prefix
+def test_count_with_what_rasas_own_store_left(connect, client, key_prefix, monkeypatch):
+    monkeypatch.setattr(redis_log, "_MOST_BYTES", 100)
+    log = connect(key_prefix=key_prefix)._log
+    rasas = log._namespace.of("").rasas.decode()
+    log.append("ours", [entry("a", 1.0), entry("b", 10.0)], START)
+    log.append("both", [entry("a", 10.0)], START)
+    client.set(f"{rasas}both", rasas_text("both", 1.0, 30.0))
+    client.set(f"{rasas}theirs", rasas_text("theirs", 1.0, 20.0))
+    client.set(f"{rasas}empty", rasas_text("empty"))
+    client.set(f"{rasas}damaged", "{")
+    client.hset(f"{rasas}hash", "field", 1)
+    client.hset(log._namespace.of("hash").log, "field", 1)
+    before = {key: client.dump(key) for key in client.scan_iter()}
+    for after_timestamp, count in [
+        (0.0, 3),
+        (10.5, 2),
+        (20.0, 2),
+        (25.0, 1),
+        (31.0, 0),
+    ]:
+        assert log.count_conversations(after_timestamp) == count
+    assert {key: client.dump(key) for key in client.scan_iter()} == before
+
+
+def test_count_with_what_rasa_1_left(connect, client):
+    log = connect()._log
+    client.set("ada", rasas_text("ada", 10.0))
+    client.set("other", rasas_text("another", 10.0))
+    log.append("both", [entry("a", 1.0)], START)
+    client.set("both", "not Rasa's")
+    log.append("hash", [entry("a", 1.0)], START)
+    client.hset("hash", "field", 1)
+    assert log.count_conversations(0.0) == 3
+    assert log.count_conversations(5.0) == 1
