@@ -6,8 +6,9 @@ ARG TOOLS
 FROM ${DEBIAN} AS tools
 ARG SECANTUSDB
 COPY . /opt/stores
-# As in their images: wget is busybox's, and Oracle's is at least in its place. The npm
-# package of mongo-express lacks what webpack makes for the browser.
+# As in their images: wget is busybox's, Redis and Valkey let in clients without a password,
+# and Oracle's health check is at least in its place. The npm package of mongo-express
+# lacks what webpack makes for the browser.
 RUN apt-get update -qq \
     && apt-get install -qq --no-install-recommends busybox redis-server redis-tools \
     && apt-get clean && rm -rf /var/lib/apt/lists/* \
@@ -17,7 +18,12 @@ RUN apt-get update -qq \
         "${SECANTUSDB}" \
     && useradd --system --home-dir /var/lib/postgresql --create-home postgres \
     && cd /usr/local/bin \
-    && ln -s /opt/stores/node /opt/stores/valkey-server . \
+    && ln -s /opt/stores/node . \
+    && for server in /usr/bin/redis-server /opt/stores/valkey-server; do \
+        printf '#!/bin/sh\nexec %s "$@" --protected-mode no\n' "$server" \
+            > "$(basename "$server")"; \
+        done \
+    && chmod 755 redis-server valkey-server \
     && ln -s /usr/bin/redis-cli valkey-cli \
     && ln -s /bin/busybox wget \
     && ln -s /bin/true healthcheck.sh \
