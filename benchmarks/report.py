@@ -221,8 +221,8 @@ def section(report: Report) -> str:
     )
     at_once = (
         f"Turns a second of one process, with several conversations at once, of "
-        f"{data['crowd']['events']} events each; in brackets the milliseconds for which "
-        f"the event loop stood still at the longest."
+        f"{data['crowd']['events']} events each; in brackets the milliseconds for "
+        f"which the event loop stood still at the longest."
     )
     missing = [f"No {name}: {reason}" for name, reason in data["missing"].items()]
     machine = f"{report.machine()}. `nox -s bench` measures on yours."

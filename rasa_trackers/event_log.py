@@ -134,10 +134,6 @@ class EventLog(ABC):
     #: Characters that a sender id or a user id may have; ``None`` for any number.
     max_sender_id: Optional[int] = None
 
-    #: Whether each append has to name the user, for what leads from the user to the
-    #: conversation to live as long as the conversation does.
-    needs_user: bool = False
-
     @abstractmethod
     def open(self) -> None:
         """Reach the server and create what is missing (tables, indexes).

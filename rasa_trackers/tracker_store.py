@@ -665,9 +665,7 @@ class EventLogTrackerStore(TrackerStore):
         user = None
         if user_id is not None and stored_user_id is None:
             user = User(user_id, self._began(deadline, tracker, events, position))
-        elif user_id is not None and (
-            user_id != stored_user_id or (new and self._log.needs_user)
-        ):
+        elif user_id is not None and user_id != stored_user_id:
             user = User(user_id, None)
         if new or (user and position != START):
             position = self._append(

@@ -63,7 +63,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith("POSTGRESQL_"):
+        if name.startswith(("POSTGRESQL_", "SQL_TRACKER_STORE_")):
             monkeypatch.delenv(name)
 
 

@@ -264,6 +264,17 @@ async def test_password_is_not_in_the_repr(load, postgresql, postgres_server):
     assert postgresql["db"] in repr(store)
 
 
+def test_tls_of_the_environment(load, postgresql, monkeypatch):
+    """Rasa Pro's own store takes it from there; the server of the tests has none."""
+    monkeypatch.setenv("SQL_TRACKER_STORE_SSL_MODE", "require")
+    refused(load, postgresql, "SSL", "sslmode")
+    load({**postgresql, "query": {"sslmode": "disable"}})
+    # Which file it is to trust is asked of a server with TLS only.
+    monkeypatch.setenv("SQL_TRACKER_STORE_SSL_ROOT_CERTIFICATE", "ours.pem")
+    engine = load({**postgresql, "query": {"sslmode": "disable"}})._log._engine
+    assert engine.url.query == {"sslmode": "disable", "sslrootcert": "ours.pem"}
+
+
 def test_missing_schema_is_an_error(load, postgresql, monkeypatch):
     monkeypatch.setenv("POSTGRESQL_SCHEMA", 'no "such" schema')
     refused(load, postgresql, "POSTGRESQL_SCHEMA", 'CREATE SCHEMA "no ""such"" schema"')

@@ -493,7 +493,8 @@ async def test_store_that_is_made_again_does_not_block_the_event_loop(
     await wrapped.save(tracker("ada", conversation(1, 1), "u"))
     opened = []
     kind = type(first._log)
-    monkeypatch.setattr(kind, "open", opened.append)
+    # A function, so that it is a method.
+    monkeypatch.setattr(kind, "open", lambda log: opened.append(log))  # noqa: PLW0108
 
     def fails(*_arguments):
         raise rasa_versions.RasaException("refused")

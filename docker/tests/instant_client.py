@@ -13,12 +13,12 @@ from engine import run
 
 SOURCE = """
 typedef int sword;
-static int handle;
-sword OCIEnvNlsCreate(void **env) { *env = &handle; return 0; }
-sword OCIHandleAlloc(void *parent, void **out) { *out = &handle; return 0; }
-sword OCIDescriptorAlloc(void *parent, void **out) { *out = &handle; return 0; }
+static char handle[65536];
+sword OCIEnvNlsCreate(void **env) { *env = handle; return 0; }
+sword OCIHandleAlloc(void *parent, void **out) { *out = handle; return 0; }
+sword OCIDescriptorAlloc(void *parent, void **out) { *out = handle; return 0; }
 sword OCIThreadKeyGet(void *env, void *error, void *key, void **out)
-{ *out = &handle; return 0; }
+{ *out = handle; return 0; }
 void OCIClientVersion(int *major, int *minor, int *update, int *patch, int *port)
 { *major = 21; *minor = 13; *update = *patch = *port = 0; }
 """

@@ -73,8 +73,10 @@ class SQLTrackerStore(EventLogTrackerStore):
     ) -> None:
         """Connect to the database and create what is missing there.
 
-        The environment variables ``POSTGRESQL_SCHEMA``, ``POSTGRESQL_POOL_SIZE`` and
-        ``POSTGRESQL_MAX_OVERFLOW`` have the meaning that Rasa gives them.
+        The environment variables ``POSTGRESQL_SCHEMA``, ``POSTGRESQL_POOL_SIZE``,
+        ``POSTGRESQL_MAX_OVERFLOW``, ``SQL_TRACKER_STORE_SSL_MODE`` and
+        ``SQL_TRACKER_STORE_SSL_ROOT_CERTIFICATE`` have the meaning that Rasa (Pro)
+        gives them.
 
         Args:
             domain: The assistant's domain; Rasa sets it later.
@@ -271,6 +273,7 @@ def _postgresql_log(
             "POSTGRESQL_POOL_SIZE and POSTGRESQL_MAX_OVERFLOW are both 0, which leaves "
             "the tracker store no connection. Raise one of them."
         )
+    url = _with_tls_of_environment(url)
     engine = postgresql_engine(
         url, timeout=timeout, pool_size=pool_size, max_overflow=max_overflow
     )
@@ -289,6 +292,24 @@ def _postgresql_log(
     )
     # SQLAlchemy takes -1 for "any number".
     return log, _WORKERS if max_overflow == -1 else min(_WORKERS, connections)
+
+
+#: libpq's options of TLS, and where Rasa Pro's own store has them from
+#: (``get_ssl_args`` in ``rasa.core.tracker_stores.sql_tracker_store``, 3.21).
+_TLS_OPTIONS = {
+    "sslmode": "SQL_TRACKER_STORE_SSL_MODE",
+    "sslrootcert": "SQL_TRACKER_STORE_SSL_ROOT_CERTIFICATE",
+}
+
+
+def _with_tls_of_environment(url: URL) -> URL:
+    """``url`` with what the environment says of TLS, unless its query says it."""
+    wanted = {
+        option: os.environ[variable]
+        for option, variable in _TLS_OPTIONS.items()
+        if os.environ.get(variable) and option not in url.query
+    }
+    return url.update_query_dict(wanted) if wanted else url
 
 
 def _from_environment(name: str, default: int, minimum: int) -> int:

