@@ -45,21 +45,35 @@ def install(folder: Path) -> Dict[str, str]:
 
 
 class Compose:
-    """`docker compose` for a profile of docker-compose.yml and .env.example."""
+    """`docker compose` in a folder."""
 
-    def __init__(self, environment: Mapping[str, str], profile: str, variant: str):
-        self._environment = {**environment, "RASA_VARIANT": variant}
-        folder = CHECKOUT / "docker"
-        self._command = [
-            *("docker", "compose", "--profile", profile),
-            *("--env-file", folder / ".env.example"),
-            *("--file", folder / "docker-compose.yml"),
+    def __init__(
+        self, environment: Mapping[str, str], folder: Path, *options: object
+    ) -> None:
+        self._environment = environment
+        self._folder = folder
+        self._command = ["docker", "compose", *options]
+
+    @classmethod
+    def of_profile(
+        cls, environment: Mapping[str, str], profile: str, variant: str
+    ) -> "Compose":
+        """For a profile of docker-compose.yml, with .env.example as .env."""
+        return cls(
+            {**environment, "RASA_VARIANT": variant},
+            CHECKOUT / "docker",
+            *("--profile", profile, "--env-file", ".env.example"),
             # With ports that no one else has.
-            *("--file", Path(__file__).with_name("ports.yml")),
-        ]
+            *("--file", "docker-compose.yml", "--file", "tests/ports.yml"),
+        )
 
     def __call__(self, *arguments: object) -> str:
-        return run(*self._command, *arguments, env=self._environment)
+        return run(
+            *self._command,
+            *arguments,
+            cwd=str(self._folder),
+            env=self._environment,
+        )
 
     def container(self, service: str) -> str:
         """The id of a service's container."""

@@ -24,6 +24,9 @@ def profile(request: pytest.FixtureRequest) -> str:
     return name
 
 
+RASA_IMAGE = "rasa/rasa:3.6.21-full"
+
+
 def recipes() -> List[Tuple[str, str]]:
     """The README's compose files, each with the endpoints.yml beside it."""
     blocks: List[str] = re.findall(
@@ -91,7 +94,7 @@ def test_every_tag_is_pinned(profile: str, variant: str) -> None:
 @pytest.mark.parametrize("profile", PROFILES[:-1], indirect=True)
 def test_the_mounted_variant_is_a_stock_image(profile: str) -> None:
     service = compose_services(profile, RASA_VARIANT="mounted")[f"rasa-{profile}"]
-    assert service["image"] == "rasa/rasa:3.6.21-full"
+    assert service["image"] == RASA_IMAGE
     assert "build" not in service
     assert f"{CHECKOUT}/rasa_trackers:/app/rasa_trackers:ro" in service["volumes"]
 
@@ -120,6 +123,26 @@ def test_credentials_come_from_outside(profile: str) -> None:
     assert "password: ${DB_PASSWORD}" in endpoints
 
 
+def built_in_the_readme() -> Dict[str, str]:
+    """The tags that the README builds, by Dockerfile."""
+    readme = (CHECKOUT / "README.md").read_text("utf-8")
+    return dict(
+        re.findall(r"^docker build -f (\S+) -t (\S+) \.$", readme, re.MULTILINE)
+    )
+
+
+def test_the_images_are_built_by_one_name_everywhere() -> None:
+    baked = compose_services("postgres", RASA_VARIANT="baked")["rasa-postgres"]
+    oracle = compose_services("oracle")["rasa-oracle"]
+    assert built_in_the_readme() == {
+        service["build"]["dockerfile"]: service["image"] for service in (baked, oracle)
+    }
+    for dockerfile, tag in built_in_the_readme().items():
+        text = (CHECKOUT / dockerfile).read_text("utf-8")
+        assert f"docker build -f {dockerfile} -t {tag} .\n" in text
+        assert f"\nARG RASA_IMAGE={RASA_IMAGE}\n" in text
+
+
 @pytest.mark.parametrize("number", range(3), ids=["mounted", "baked", "oracle"])
 def test_the_readmes_recipe_is_complete(number: int, tmp_path: Path) -> None:
     compose, endpoints = recipes()[number]
@@ -129,6 +152,8 @@ def test_the_readmes_recipe_is_complete(number: int, tmp_path: Path) -> None:
     services = yaml.safe_load(text)["services"]
     rasa = services.pop("rasa")
     (name,) = services
+    assert all(re.search(r":\d+\.\d+", services[name]["image"]) for name in services)
+    assert rasa["image"] in [RASA_IMAGE, *built_in_the_readme().values()]
     assert rasa["depends_on"] == {name: {"condition": "service_healthy"}}
     assert services[name]["healthcheck"]["test"]
 

@@ -16,6 +16,7 @@ import instant_client
 from compose import Compose
 from engine import CHECKOUT, Engine, compose_services, run
 from servers.process import wait_until
+from test_files import recipes
 
 START_SECONDS = 120
 #: By profile: where its store listens.
@@ -69,7 +70,7 @@ def test_docker_compose_up(
     engine: Engine, docker: Dict[str, str], debian_image: str, profile: str
 ) -> None:
     rasa = f"rasa-{profile}"
-    mounted = Compose(docker, profile, "mounted")
+    mounted = Compose.of_profile(docker, profile, "mounted")
     mounted("run", "--rm", "--no-deps", "train")
     # The store comes up after Rasa.
     mounted("up", "--detach", "--no-deps", rasa)
@@ -86,7 +87,7 @@ def test_docker_compose_up(
     mounted("down")
 
     # Other containers know nothing but what the store has kept.
-    baked = Compose(docker, profile, "baked")
+    baked = Compose.of_profile(docker, profile, "baked")
     baked("up", "--detach")
     with log_shown(engine, baked, rasa, profile):
         assert engine.is_healthy(baked.container(profile))
@@ -106,6 +107,35 @@ def the_database_is_shown(engine: Engine, compose: Compose) -> None:
         get(url)
     login = base64.b64encode(b"rasa:change4me").decode()
     assert b"rasa" in get(f"{url}/db/rasa/", Authorization=f"Basic {login}")
+
+
+@pytest.mark.usefixtures("rasa_image", "baked_image", "store_images")
+@pytest.mark.parametrize("number", range(2), ids=["mounted", "baked"])
+def test_the_readmes_recipe_runs(
+    engine: Engine, docker: Dict[str, str], number: int, tmp_path: Path
+) -> None:
+    compose_file, endpoints = recipes()[number]
+    (tmp_path / "docker-compose.yml").write_text(compose_file, "utf-8")
+    (tmp_path / "endpoints.yml").write_text(endpoints, "utf-8")
+    (tmp_path / ".env").write_text("DB_PASSWORD=secret1\n", "utf-8")
+    ours = 'services: {rasa: {ports: !override ["127.0.0.1::5005"]}}'
+    (tmp_path / "docker-compose.override.yml").write_text(ours, "utf-8")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models").chmod(0o777)
+    ignored = shutil.ignore_patterns("__pycache__")
+    package = tmp_path / "rasa_trackers"
+    shutil.copytree(str(CHECKOUT / "rasa_trackers"), str(package), ignore=ignored)
+    recipe = Compose(docker, tmp_path)
+    training = compose_services("postgres", RASA_VARIANT="mounted")["train"]["command"]
+    assistant = f"--volume={CHECKOUT / 'docker' / 'assistant'}:/app/assistant:ro"
+    recipe("run", "--rm", "--no-deps", assistant, "rasa", *training)
+
+    recipe("up", "--detach")
+    with log_shown(engine, recipe, "rasa"):
+        url = recipe.url("rasa", 5005)
+        wait_until(lambda: get(url), "Rasa", START_SECONDS, (OSError,))
+        assert say(url, "a pizza") == ["Small, medium or large?"]
+    recipe("down", "--volumes")
 
 
 @pytest.mark.usefixtures("store_images")
