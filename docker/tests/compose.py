@@ -45,7 +45,7 @@ def install(folder: Path) -> Dict[str, str]:
 
 
 class Compose:
-    """`docker compose` in a folder."""
+    """`docker compose` in a folder; as a context it ends with `down`."""
 
     def __init__(
         self, environment: Mapping[str, str], folder: Path, *options: object
@@ -74,6 +74,12 @@ class Compose:
             cwd=str(self._folder),
             env=self._environment,
         )
+
+    def __enter__(self) -> "Compose":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self("down", "--timeout=5")
 
     def container(self, service: str) -> str:
         """The id of a service's container."""

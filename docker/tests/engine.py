@@ -8,13 +8,14 @@ import ast
 import contextlib
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from servers.process import wait_until
 
@@ -66,7 +67,6 @@ class Engine:
             "TMPDIR": str(self.folder),
         }
         self._pip_conf = self._write("pip.conf", _pip_conf())
-        self._containers: List[str] = []
 
     def _write(self, name: str, text: str) -> Path:
         path = self.folder / name
@@ -118,11 +118,14 @@ class Engine:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for container in reversed(self._containers):
+        left = (
+            (self.podman, "rm", "--all", "--force", "--time=0"),
+            (self.podman, "network", "prune", "--force"),
+            (self.buildah, "rm", "--all"),
+        )
+        for program, *arguments in left:
             with contextlib.suppress(RuntimeError):
-                self.remove(container)
-        with contextlib.suppress(RuntimeError):
-            self.buildah("rm", "--all")
+                program(*arguments)
         # Half a million files, for which Python takes a minute.
         run("rm", "-rf", self.folder)
 
@@ -171,13 +174,11 @@ class Engine:
 
     def start(self, name: str, *arguments: object) -> str:
         """`podman run` in the background; returns the name."""
-        self._containers.append(name)
         self.podman("run", "--detach", f"--name={name}", *arguments)
         return name
 
     def remove(self, name: str) -> None:
         """Kill a container and delete it."""
-        self._containers.remove(name)
         self.podman("rm", "--force", "--time=0", name)
 
     def logs(self, name: str) -> str:
@@ -303,3 +304,13 @@ def compose_services(profile: str, **environment: str) -> Dict[str, Dict[str, An
         for name, service in services.items()
         if profile in service["profiles"]
     }
+
+
+def recipes() -> List[Tuple[str, str]]:
+    """The README's compose files, each with the endpoints.yml beside it."""
+    blocks: List[str] = re.findall(
+        r"^```yaml\n# (?:docker-compose|endpoints)\.yml\n(.*?)^```",
+        (CHECKOUT / "README.md").read_text("utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
+    return list(zip(blocks[::2], blocks[1::2]))

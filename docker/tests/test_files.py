@@ -5,12 +5,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List
 
 import pytest
 import yaml
 
-from engine import CHECKOUT, compose_services, run
+from engine import CHECKOUT, compose_services, recipes, run
 
 DOCKER = CHECKOUT / "docker"
 PROFILES = ["postgres", "redis", "redis-cluster", "mongo", "oracle"]
@@ -25,16 +25,6 @@ def profile(request: pytest.FixtureRequest) -> str:
 
 
 RASA_IMAGE = "rasa/rasa:3.6.21-full"
-
-
-def recipes() -> List[Tuple[str, str]]:
-    """The README's compose files, each with the endpoints.yml beside it."""
-    blocks: List[str] = re.findall(
-        r"^```yaml\n# (?:docker-compose|endpoints)\.yml\n(.*?)^```",
-        (CHECKOUT / "README.md").read_text("utf-8"),
-        re.DOTALL | re.MULTILINE,
-    )
-    return list(zip(blocks[::2], blocks[1::2]))
 
 
 def dockerfiles() -> List[Path]:

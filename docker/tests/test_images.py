@@ -14,9 +14,8 @@ import pytest
 
 import instant_client
 from compose import Compose
-from engine import CHECKOUT, Engine, compose_services, run
+from engine import CHECKOUT, Engine, compose_services, recipes, run
 from servers.process import wait_until
-from test_files import recipes
 
 START_SECONDS = 120
 #: By profile: where its store listens.
@@ -70,33 +69,31 @@ def test_docker_compose_up(
     engine: Engine, docker: Dict[str, str], debian_image: str, profile: str
 ) -> None:
     rasa = f"rasa-{profile}"
-    mounted = Compose.of_profile(docker, profile, "mounted")
-    mounted("run", "--rm", "--no-deps", "train")
-    # The store comes up after Rasa.
-    mounted("up", "--detach", "--no-deps", rasa)
-    with log_shown(engine, mounted, rasa):
-        container = mounted.container(rasa)
-        turn_away(engine, debian_image, profile, PORTS[profile])
-        assert not engine.is_healthy(container)
-        mounted("up", "--detach", "--no-deps", profile)
-        wait_until_healthy(engine, container)
-    assert engine.podman("exec", container, "id", "-u") == "1001\n"
-    url = mounted.url(rasa, 5005)
-    assert "model_file" in json.loads(get(f"{url}/status"))
-    assert say(url, "a pizza") == ["Small, medium or large?"]
-    mounted("down")
+    with Compose.of_profile(docker, profile, "mounted") as mounted:
+        mounted("run", "--rm", "--no-deps", "train")
+        # The store comes up after Rasa.
+        mounted("up", "--detach", "--no-deps", rasa)
+        with log_shown(engine, mounted, rasa):
+            container = mounted.container(rasa)
+            turn_away(engine, debian_image, profile, PORTS[profile])
+            assert not engine.is_healthy(container)
+            mounted("up", "--detach", "--no-deps", profile)
+            wait_until_healthy(engine, container)
+        assert engine.podman("exec", container, "id", "-u") == "1001\n"
+        url = mounted.url(rasa, 5005)
+        assert "model_file" in json.loads(get(f"{url}/status"))
+        assert say(url, "a pizza") == ["Small, medium or large?"]
 
     # Other containers know nothing but what the store has kept.
-    baked = Compose.of_profile(docker, profile, "baked")
-    baked("up", "--detach")
-    with log_shown(engine, baked, rasa, profile):
-        assert engine.is_healthy(baked.container(profile))
-        wait_until_healthy(engine, baked.container(rasa))
-    answers = say(baked.url(rasa, 5005), "large")
-    assert answers == ["A large pizza. With which topping?"]
-    if profile == "mongo":
-        the_database_is_shown(engine, baked)
-    baked("down", "--volumes")
+    with Compose.of_profile(docker, profile, "baked") as baked:
+        baked("up", "--detach")
+        with log_shown(engine, baked, rasa, profile):
+            assert engine.is_healthy(baked.container(profile))
+            wait_until_healthy(engine, baked.container(rasa))
+        answers = say(baked.url(rasa, 5005), "large")
+        assert answers == ["A large pizza. With which topping?"]
+        if profile == "mongo":
+            the_database_is_shown(engine, baked)
 
 
 def the_database_is_shown(engine: Engine, compose: Compose) -> None:
@@ -125,17 +122,14 @@ def test_the_readmes_recipe_runs(
     ignored = shutil.ignore_patterns("__pycache__")
     package = tmp_path / "rasa_trackers"
     shutil.copytree(str(CHECKOUT / "rasa_trackers"), str(package), ignore=ignored)
-    recipe = Compose(docker, tmp_path)
     training = compose_services("postgres", RASA_VARIANT="mounted")["train"]["command"]
     assistant = f"--volume={CHECKOUT / 'docker' / 'assistant'}:/app/assistant:ro"
-    recipe("run", "--rm", "--no-deps", assistant, "rasa", *training)
-
-    recipe("up", "--detach")
-    with log_shown(engine, recipe, "rasa"):
+    with Compose(docker, tmp_path) as recipe, log_shown(engine, recipe, "rasa"):
+        recipe("run", "--rm", "--no-deps", assistant, "rasa", *training)
+        recipe("up", "--detach")
         url = recipe.url("rasa", 5005)
         wait_until(lambda: get(url), "Rasa", START_SECONDS, (OSError,))
         assert say(url, "a pizza") == ["Small, medium or large?"]
-    recipe("down", "--volumes")
 
 
 @pytest.mark.usefixtures("store_images")
