@@ -27,6 +27,9 @@ MATRIX = [
     for python in pythons
 ]
 
+# What is tested each time: the oldest of all and the newest.
+EXTREMES = [MATRIX[0], MATRIX[-1]]
+
 # Processes that share the tests. Much of their time is spent waiting.
 WORKERS = ("--numprocesses=2", "--dist=worksteal")
 
@@ -56,25 +59,21 @@ def demo(session: nox.Session) -> None:
     session.run("python", "tests/demo.py", interrupt_timeout=10)
 
 
-# SQLAlchemy, redis-py and pymongo as Rasa Pro 3.21 has them.
-NEWER_DRIVERS = ["sqlalchemy==2.0.*", "redis==8.1.*", "pymongo==4.18.*"]
-
-
-@nox.session(python=PYTHON)
-def drivers(session: nox.Session) -> None:
-    """Runs what depends on the drivers on newer ones than Rasa 3.6 has."""
-    session.install(RASA, ".", "--group", "tests")
-    # By themselves, since they go against what Rasa 3.6 asks for.
-    session.install(*NEWER_DRIVERS)
-    names = ("event_log", "tracker_store", "sql", "oracle", "redis_faults", "mongo")
-    files = [f"tests/test_{name}.py" for name in names]
-    selected = ("-k", "not memory and not prefix and not valkey")
-    session.run("pytest", *(session.posargs or [*files, *selected]))
-
-
 @nox.session
-@nox.parametrize("python,rasa", MATRIX)
+@nox.parametrize("python,rasa", EXTREMES)
 def tests(session: nox.Session, rasa: str) -> None:
+    """Tests on the oldest Rasa and Python and on the newest."""
+    _tests(session, rasa)
+
+
+@nox.session(default=False)
+@nox.parametrize("python,rasa", MATRIX)
+def matrix(session: nox.Session, rasa: str) -> None:
+    """Tests on every Rasa and Python; takes an hour."""
+    _tests(session, rasa)
+
+
+def _tests(session: nox.Session, rasa: str) -> None:
     session.install(rasa, ".", "--group", "tests")
     # `pytest`, not `python -m pytest`, which would put the sources on sys.path.
     session.run(
@@ -88,8 +87,8 @@ def tests(session: nox.Session, rasa: str) -> None:
     )
 
 
-# What is measured beside it, in an environment of its own.
-PRO_PYTHON, PRO = "3.11", "rasa-pro==3.21.0"
+# Of the environment in which Rasa Pro is measured beside it.
+PRO_PYTHON = "3.11"
 
 
 @nox.session(python=PYTHON, default=False)
@@ -111,6 +110,15 @@ def bench_check(session: nox.Session) -> None:
     session.install(RASA, ".", "--group", "bench")
     checked = ["benchmarks/ratios.py", *session.posargs]
     session.run("python", *checked, env=BENCHMARK, interrupt_timeout=30)
+
+
+@nox.session(python=PYTHON, default=False)
+def torture(session: nox.Session) -> None:
+    """Lets all go wrong at once and counts what survives; takes seconds and a seed."""
+    session.install(RASA, ".", "--group", "bench")
+    tortured = ["benchmarks/torture.py", *session.posargs]
+    session.run("python", *tortured, env=BENCHMARK, interrupt_timeout=30)
+    session.run("python", "benchmarks/report.py")
 
 
 # Programs that build and run images, each with the Debian package that has it.

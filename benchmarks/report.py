@@ -1,4 +1,4 @@
-"""Makes the tables in the README and the picture `turn.svg` from `results.json`."""
+"""Makes the README's tables and the picture `turn.svg` from the data files."""
 
 import argparse
 import json
@@ -21,9 +21,10 @@ import matplotlib as mpl
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"
+TORTURE = FOLDER / "torture.json"
 PICTURE = FOLDER / "turn.svg"
 README = FOLDER.parent / "README.md"
-BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
+BENCHMARK_MARK, TORTURE_MARK = "benchmark", "torture"
 
 #: Events and sessions of the rows in the table; the picture has them all.
 ROWS = [(100, 1), (1_000, 1), (10_000, 1), (10_000, 100)]
@@ -224,25 +225,71 @@ def section(report: Report) -> str:
         f"{data['crowd']['events']} events each; in brackets the milliseconds for "
         f"which the event loop stood still at the longest."
     )
+    quick = ["A quick run, to be looked at for its ratios."] if data["quick"] else []
     missing = [f"No {name}: {reason}" for name, reason in data["missing"].items()]
     machine = f"{report.machine()}. `nox -s bench` measures on yours."
     picture = f"![Milliseconds a turn over the age of a conversation]({picture})"
     tables = turn_table(report), crowd_table(report), space_table(report)
-    parts = [turn, tables[0], picture, at_once, *tables[1:], *missing, machine]
+    parts = [*quick, turn, tables[0], picture, at_once, *tables[1:], *missing, machine]
     return "\n\n".join(parts)
 
 
-def write_section(readme: Path, text: str) -> None:
-    """Put the report between the markers.
+def torture_section(data: Dict[str, Any]) -> str:
+    """What survived, between its markers in the README."""
+    stores: Dict[str, Dict[str, Any]] = data["stores"]
+    one = next(iter(stores.values()))
+    explanation = (
+        f"{one['writers']} processes, each in {one['lanes']} conversations at the same "
+        f"time, write for {one['seconds']:g} seconds to each store while writers and "
+        f"servers are killed and all else below goes wrong (seed {data['seed']}). "
+        f"Afterwards what is stored is compared with what the writers were told."
+    )
+    labels = {
+        "written": "events written",
+        "acknowledged": "acknowledged",
+        "stored": "stored",
+        "lost": "**acknowledged and lost**",
+        "duplicated": "**stored twice**",
+        "reordered": "**out of order within a writer**",
+        "torn": "**saves stored in part**",
+        "alien": "**events that nobody wrote**",
+        "unreadable": "**conversations that Rasa does not read**",
+    }
+    rows = [
+        [label, *(f"{one[name]:,}" for one in stores.values())]
+        for name, label in labels.items()
+    ]
+    kinds = sorted({kind for one in stores.values() for kind in one["faults"]})
+    rows += [
+        [kind, *(str(one["faults"].get(kind, "")) for one in stores.values())]
+        for kind in kinds
+    ]
+    failed = (sum(one["failures"].values()) for one in stores.values())
+    rows.append(["saves that failed with an error", *map(str, failed)])
+    machine, versions = data["machine"], dict(data["versions"])
+    for one in stores.values():
+        versions.update(one["versions"])
+    where = (
+        f"{data['date'][:10]}, {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['system']}, {machine['file_system']}; "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + ". `nox -s torture` does it on yours."
+    )
+    return "\n\n".join((explanation, _markdown(["", *stores], rows), where))
+
+
+def write_section(readme: Path, mark: str, text: str) -> None:
+    """Put a report between its markers.
 
     Raises:
         ValueError: if they are not there.
     """
+    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
     before = readme.read_text(encoding="utf-8")
-    pattern = re.compile(f"({re.escape(BEGIN)}).*({re.escape(END)})", re.DOTALL)
+    pattern = re.compile(f"({re.escape(begin)}).*({re.escape(end)})", re.DOTALL)
     after, found = pattern.subn(lambda mark: f"{mark[1]}\n{text}\n{mark[2]}", before)
     if not found:
-        raise ValueError(f"{readme} has no {BEGIN} ... {END}")
+        raise ValueError(f"{readme} has no {begin} ... {end}")
     readme.write_text(after, encoding="utf-8")
 
 
@@ -321,16 +368,20 @@ def _panel(axis: Any, report: Report, store: str) -> None:
 
 
 def main() -> int:
-    """Write both."""
+    """Write all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="the data file")
+    parser.add_argument("--torture", type=Path, default=TORTURE, help="the other one")
     parser.add_argument("--picture", type=Path, default=PICTURE)
     parser.add_argument("--readme", type=Path, default=README)
     options = parser.parse_args()
     report = Report(json.loads(options.results.read_text(encoding="utf-8")))
     draw(report, options.picture)
-    write_section(options.readme, section(report))
+    write_section(options.readme, BENCHMARK_MARK, section(report))
     print(turn_table(report))
+    survived = torture_section(json.loads(options.torture.read_text(encoding="utf-8")))
+    write_section(options.readme, TORTURE_MARK, survived)
+    print(survived)
     return 0
 
 

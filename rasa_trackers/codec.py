@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Type
 
@@ -47,7 +48,7 @@ def encode(event: Event, serialise: Optional[Serialise] = None) -> Entry:
     return Entry(
         data=data,
         type_name=event.type_name,
-        timestamp=as_dict.get("timestamp"),
+        timestamp=_finite(as_dict.get("timestamp")),
         intent_name=_intent_name(as_dict),
         action_name=_text(as_dict.get("name")),
     )
@@ -74,6 +75,16 @@ def _intent_name(as_dict: Dict[str, Any]) -> Optional[str]:
     parse_data = as_dict.get("parse_data")
     intent = parse_data.get("intent") if isinstance(parse_data, dict) else None
     return _text(intent.get("name")) if isinstance(intent, dict) else None
+
+
+def _finite(value: Any) -> Optional[float]:
+    """A number that a database's column takes; any other stays in the event's text."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def _text(value: Any) -> Optional[str]:

@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import inspect
 import math
+import re
 from typing import Any, Dict, Mapping, Optional, Sequence
 from urllib.parse import quote, quote_plus
 
@@ -55,6 +56,7 @@ def url_or_host(url: Any, host: Any) -> Optional[str]:
                 f"The option '{name}' of the tracker store must be text, not a "
                 f"{type(value).__name__}. Put it in quotes in endpoints.yml."
             )
+        _check_characters(name, value or "")
     if url and host and url != host:
         raise RasaException(
             "The tracker store was given both 'url' and 'host', which are two names "
@@ -65,7 +67,10 @@ def url_or_host(url: Any, host: Any) -> Optional[str]:
 
 def text(name: str, value: Any) -> Optional[str]:
     """An optional text; a number is taken for its digits, as in ``db: 0``."""
-    if value is None or isinstance(value, str):
+    if value is None:
+        return None
+    if isinstance(value, str):
+        _check_characters(name, value)
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
@@ -73,6 +78,15 @@ def text(name: str, value: Any) -> Optional[str]:
         f"The option '{name}' of the tracker store must be text, not a "
         f"{type(value).__name__}. Correct it in endpoints.yml."
     )
+
+
+def _check_characters(name: str, value: str) -> None:
+    if re.search("[\0\ud800-\udfff]", value):
+        # The value may be a password. A driver's own error would not name the option.
+        raise RasaException(
+            f"The option '{name}' of the tracker store has a NUL or half a surrogate "
+            f"pair in it, which no server takes. Correct it in endpoints.yml."
+        )
 
 
 def port_number(value: Any) -> Optional[int]:

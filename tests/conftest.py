@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
 import pytest
-import sqlalchemy
 from rasa.shared.core.domain import Domain
 from rasa.utils.endpoints import EndpointConfig
 
@@ -25,20 +24,6 @@ def pytest_configure() -> None:
             "rasa_trackers comes from the sources, not from the wheel; "
             "use `nox -s tests`"
         )
-
-
-def pytest_collection_modifyitems(
-    config: pytest.Config, items: List[pytest.Item]
-) -> None:
-    """Leave out what needs Rasa's own SQL store where that cannot run.
-
-    Rasa 3.6 pins SQLAlchemy 1.4; on 2.0, which Rasa Pro has, its store fails.
-    """
-    if rasa_versions.KNOWS_USERS or sqlalchemy.__version__.startswith("1."):
-        return
-    ours = [item for item in items if "rasas_store" not in item.fixturenames]
-    config.hook.pytest_deselected(items=[item for item in items if item not in ours])
-    items[:] = ours
 
 
 pytest_plugins = ["alone", "servers.fixtures"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from rasa.shared.core.domain import Domain
@@ -15,6 +16,8 @@ from rasa.shared.core.events import (
     UserUttered,
 )
 from rasa.shared.core.trackers import DialogueStateTracker
+
+from rasa_trackers.rasa_versions import KNOWS_USERS
 
 _numbers = itertools.count(1)
 
@@ -88,6 +91,23 @@ def as_dicts(tracker: Optional[DialogueStateTracker]) -> List[Dict[str, Any]]:
     """The events of a tracker in full; ``Event.__eq__`` ignores fields."""
     assert tracker is not None
     return [event.as_dict() for event in tracker.events]
+
+
+def as_messages(tracker: DialogueStateTracker) -> List[Dict[str, Any]]:
+    """What is published of a tracker, without the sender id."""
+    events = as_dicts(tracker)
+    if not KNOWS_USERS:
+        return events
+    # As ``stream_events`` of Rasa Pro (3.21).
+    more = {"rasa_environment": os.environ.get("RASA_ENVIRONMENT")}
+    return [
+        {
+            "user_id": tracker.user_id,
+            **event,
+            "metadata": {**event.get("metadata", {}), **more},
+        }
+        for event in events
+    ]
 
 
 def dicts(events: Iterable[Event]) -> List[Dict[str, Any]]:

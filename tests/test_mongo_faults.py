@@ -14,6 +14,7 @@ from rasa.shared.exceptions import ConnectionException, RasaException
 from conversations import (
     add,
     as_dicts,
+    as_messages,
     conversation,
     dicts,
     session_start,
@@ -147,7 +148,7 @@ async def test_reply_that_is_lost_after_the_write(connect, proxy, pattern):
     await store.save(kept)
     fault.wait()
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
-    assert broker.published == as_dicts(kept)
+    assert broker.published == as_messages(kept)
 
 
 @pytest.mark.parametrize("pattern", [PUSH, INSERT])
@@ -244,7 +245,7 @@ async def test_save_that_failed_is_made_good_by_the_next_one(connect, proxy):
     add(kept, turn())
     await store.save(kept)
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
-    assert broker.published == as_dicts(kept)
+    assert broker.published == as_messages(kept)
 
 
 async def test_server_that_is_away_is_an_error_in_time(connect, proxy):

@@ -78,6 +78,17 @@ def test_url_that_is_no_text(endpoint, value):
         store_class(url=value)
 
 
+@pytest.mark.parametrize("value", ["a\0b", "\ud800"])
+@pytest.mark.parametrize("option", ["url", "host", "username", "password"])
+@pytest.mark.parametrize(
+    "store", ["SQLTrackerStore", "RedisTrackerStore", "MongoTrackerStore"]
+)
+def test_text_that_no_server_takes(store, option, value):
+    with pytest.raises(RasaException, match=f"'{option}'.*NUL") as raised:
+        getattr(rasa_trackers, store)(**{option: value})
+    assert value not in str(raised.value)
+
+
 # The package
 
 
@@ -145,6 +156,7 @@ def test_no_constructor_lets_the_errors_out_that_rasa_hides(
         ({"dialect": "postgresql", "port": 1.5}, ["'port'"]),
         ({"dialect": "postgresql", "url": "host:abc"}, ["'url'", "host:port"]),
         ({"dialect": "postgresql", "url": "host:99999"}, ["'url'", "host:port"]),
+        ({"dialect": "postgresql", "url": "[::1"}, ["'url'", "host:port"]),
         ({"dialect": "postgresql", "url": "://"}, ["'url'", "dialect://user"]),
         (
             {"dialect": "sqlite", "url": "localhost"},

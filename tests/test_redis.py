@@ -100,12 +100,8 @@ def rasas_store(load, redis_server, domain):
     """Makes Rasa's own stores."""
 
     def rasas_store(**options):
-        endpoint = {
-            "type": "redis",
-            "url": redis_server.host,
-            "port": redis_server.port,
-        }
-        return load({**endpoint, **options}, domain)
+        endpoint = redis_endpoint(redis_server, **options)
+        return load({**endpoint, "type": "redis"}, domain)
 
     return rasas_store
 
@@ -824,6 +820,15 @@ def test_server_that_is_no_cluster(load, redis_server):
         load(redis_endpoint(redis_server, deployment_mode="cluster", timeout=2))
 
 
+def test_url_that_makes_no_sense(load, redis_server):
+    """Python's own error of it is none of the network's."""
+    url = "rediss://127.0.0.1:1?ssl_cert_reqs=perhaps"
+    with pytest.raises(RasaException, match="'ssl_cert_reqs' in the option 'url'"):
+        load({**redis_endpoint(redis_server), "url": url})
+    with pytest.raises(RasaException, match="no name of a host"):
+        load({**redis_endpoint(redis_server), "url": "x" * 300})
+
+
 # TLS
 
 
@@ -846,9 +851,9 @@ def test_tls_with_a_certificate_of_an_unknown_authority(
         certificates, redis_server.host, redis_server.port
     ) as tls, Certificates() as others:
         endpoint = redis_endpoint(redis_server, port=tls.port, use_ssl=True)
-        for trusted in (None, others.ca_file):
+        for trusted in ({}, {"ssl_ca_certs": others.ca_file}):
             with pytest.raises(RasaException, match="'ssl_ca_certs'") as error:
-                load({**endpoint, "ssl_ca_certs": trusted})
+                load({**endpoint, **trusted})
             assert not isinstance(error.value, ConnectionException)
 
 

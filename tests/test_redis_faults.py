@@ -18,6 +18,7 @@ from backends import redis_endpoint
 from conversations import (
     add,
     as_dicts,
+    as_messages,
     conversation,
     dicts,
     session_start,
@@ -190,7 +191,7 @@ async def test_reply_that_is_lost_after_the_append(connect, proxy):
     await store.save(kept)
     fault.wait()
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
-    assert broker.published == as_dicts(kept)
+    assert broker.published == as_messages(kept)
 
 
 async def test_reply_that_is_lost_of_the_first_save(connect, proxy):
@@ -287,7 +288,7 @@ async def test_save_that_failed_is_made_good_by_the_next_one(connect, proxy):
     add(kept, turn())
     await store.save(kept)
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
-    assert broker.published == as_dicts(kept)
+    assert broker.published == as_messages(kept)
 
 
 async def test_connections_that_died_in_the_pool_are_replaced(connect, proxy):

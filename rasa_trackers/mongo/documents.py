@@ -89,7 +89,7 @@ def logged(entry: Entry) -> Document:
 
 def size(events: Sequence[Document]) -> int:
     """About how many bytes events take in a document."""
-    return sum(len(event["data"]) + _OVERHEAD for event in events)
+    return sum(len(_text(event)) + _OVERHEAD for event in events)
 
 
 def _known(fields: Document) -> Document:
@@ -136,7 +136,20 @@ def split(events: Sequence[Document]) -> Split:
 
 def stored(log: Sequence[Document], first: int) -> List[Stored]:
     """The events of a bucket whose first one has the position ``first``."""
-    return list(map(Stored, range(first, first + len(log)), map(_DATA, log)))
+    try:
+        texts = list(map(_DATA, log))
+    except (KeyError, TypeError):
+        texts = []
+    if len(texts) < len(log) or set(map(type, texts)) - {str}:
+        texts = list(map(_text, log))
+    return list(map(Stored, range(first, first + len(log)), texts))
+
+
+def _text(event: Any) -> str:
+    """The text of an event in ``log``; what others have put there has one as well."""
+    data = event.get("data") if isinstance(event, dict) else event
+    # It is skipped, and reported, where events are decoded.
+    return data if isinstance(data, str) else json.dumps(data, default=_as_json)
 
 
 def stored_by_rasa(events: Sequence[Any], first: int) -> List[Stored]:

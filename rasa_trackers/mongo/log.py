@@ -603,7 +603,7 @@ class MongoEventLog(EventLog):
                 store has written to; it holds no events of its own yet.
         """
         which = {"_id": open_id(sender_id), "sender_id": sender_id}
-        bucket = self._documents.find_one(which, {"log": 0})
+        bucket = _checked(self._documents.find_one(which, {"log": 0}))
         if bucket is not None or not take_over:
             return bucket
         rasa, _ = self._rasa_events(self._only_rasas(sender_id), 1, None)
@@ -669,11 +669,11 @@ class MongoEventLog(EventLog):
         elif limit is not None and limit < _WHOLE_BUCKET:
             wanted = {"log": {"$slice": -limit}}
         for attempt in range(1, _READ_ATTEMPTS + 1):
-            bucket = self._documents.find_one(which, wanted)
+            bucket = _checked(self._documents.find_one(which, wanted))
             if bucket is not None and wanted == {"log": 0}:
                 if before is not None and before > bucket["first"]:
                     wanted = None
-                    bucket = self._documents.find_one(which)
+                    bucket = _checked(self._documents.find_one(which))
                 else:
                     bucket["log"] = []
             if bucket is None:
@@ -1061,6 +1061,41 @@ def _new_base(last: int) -> int:
     used again, and neither are those that a writer had in hand when it died.
     """
     return max(last, time.time_ns() // 1000) + 1
+
+
+def _checked(bucket: Optional[Document]) -> Optional[Document]:
+    """An open bucket, if it has what one must have.
+
+    Raises:
+        bson.errors.InvalidBSON: when something else has changed it. Nothing is read
+            from it then, and nothing added: what it holds stays for its repair.
+    """
+    if bucket is None:
+        return None
+    wrong = [key for key in ("first", "last", "base") if not _is_whole(bucket.get(key))]
+    if not isinstance(bucket.get("log", []), list):
+        wrong.append("log")
+    wrong += [
+        key
+        for key in ("expires_at", "lease")
+        if not isinstance(bucket.get(key, _FOREVER), dt.datetime)
+    ]
+    rasa = bucket.get("rasa", {"_id": 0, "sender_id": "", "events": 0})
+    if not (
+        isinstance(rasa, dict)
+        and {"_id", "sender_id"} <= set(rasa)
+        and _is_whole(rasa.get("events"))
+    ):
+        wrong.append("rasa")
+    if wrong:
+        raise bson.errors.InvalidBSON(
+            f"the document {bucket['_id']!r} has no sensible {', '.join(wrong)}"
+        )
+    return bucket
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _before(run: List[Stored], end: int) -> List[Stored]:

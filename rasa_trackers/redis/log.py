@@ -154,6 +154,15 @@ FAILURES: Dict[str, Failure] = {
     ),
     r"\bBUSY\b|TRYAGAIN|TryAgainError|ClusterError|RedisClusterException": _REACHABLE,
     r"\bConnectionError|\bTimeoutError|InvalidResponse": _REACHABLE,
+    r"Certificate Requirements Flag": Failure(
+        False,
+        "Let 'ssl_cert_reqs' in the option 'url' be required, optional or none.",
+    ),
+    r"'idna' codec": Failure(
+        False,
+        "This is no name of a host: correct 'url' or 'endpoints' of the tracker store "
+        "in endpoints.yml.",
+    ),
     r"UnicodeEncodeError": Failure(
         False,
         "Redis cannot store this text. Let the channel use sender ids of printable "
@@ -735,7 +744,7 @@ class RedisEventLog(EventLog):
             redis.RedisError,
             RedisClusterException,
             OSError,
-            UnicodeEncodeError,
+            UnicodeError,  # also of a host's name
         )
         if not isinstance(error, driver_errors):
             return None

@@ -109,6 +109,7 @@ def _host(
         # A complete address in Oracle's own form.
         driver_options["dsn"] = url
         return None
+    split = urlsplit("")
     try:
         split = urlsplit(f"//{url}")
         host, own_port = split.hostname, split.port

@@ -326,8 +326,11 @@ class SQLEventLog(EventLog):
             parameters.update(limit=limit, before=before)
         with self._engine.connect() as connection:
             rows = self._fetch(connection.execute(statement, parameters))
-        # A row without data is a damaged one, and no reason to lose the others.
-        stored = [Stored(position, data or "") for position, data, _ in rows]
+        # A row without text is a damaged one, and no reason to lose the others.
+        stored = [
+            Stored(position, data if isinstance(data, str) else "")
+            for position, data, _ in rows
+        ]
         if limit is not None:
             stored.reverse()
         return Page(

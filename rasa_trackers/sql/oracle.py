@@ -49,6 +49,7 @@ _BUSY = Failure(
 )
 _LOST = Failure(True, _REACHABLE)
 _STARTING = Failure(True, "Wait until the database is open.")
+_NO_HOST = Failure(True, "Correct 'url': there is no server of this name.")
 _NO_SERVICE = Failure(True, _SERVICE)
 _NO_CREDENTIALS = Failure(False, _CREDENTIALS)
 _NO_SPACE = Failure(False, _SPACE)
@@ -647,7 +648,7 @@ class OracleEventLog(SQLEventLog):
 
     def classify(self, error: Exception) -> Optional[Failure]:
         if isinstance(error, socket.gaierror):
-            return Failure(True, "Correct 'url': there is no server of this name.")
+            return _NO_HOST
         if isinstance(error, sqlalchemy.exc.TimeoutError):
             return Failure(True, "All connections are in use. Raise 'timeout'.")
         if isinstance(error, OSError) and "CERTIFICATE" in str(error):
@@ -663,6 +664,9 @@ class OracleEventLog(SQLEventLog):
         for code in codes(error):
             if code in FAILURES:
                 failure = FAILURES[code]
+                # As python-oracledb 2.5 wraps it, which Python 3.8 has.
+                if isinstance(error.orig.__cause__, socket.gaierror):
+                    return _NO_HOST
                 if failure is _LOST and _TLS_TEXTS.search(str(error.orig)):
                     return _NO_TLS
                 return failure

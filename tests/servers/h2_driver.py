@@ -170,6 +170,8 @@ def _translated(code: int, message: str) -> Exception:
     text = " ".join(message.split())
     if re.search(r'\.(NEXTVAL|CURRVAL)" not found', text, re.IGNORECASE):
         oracle_code = 2289  # to H2, without such a sequence, it is a column
+    if "object already exists" in text:
+        oracle_code = 955  # H2's words, if two sessions create it at the same time
     kind = IntegrityError if oracle_code in _INTEGRITY else DatabaseError
     return kind(_Error(oracle_code, f"{text} (H2 {code})"))
 

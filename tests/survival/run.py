@@ -1,0 +1,302 @@
+"""Runs a plan: writers, faults beside them, and the look at what is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import multiprocessing.connection
+import signal
+import threading
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+from rasa.core.tracker_store import TrackerStore
+from rasa.shared.core.domain import Domain
+from rasa.utils.endpoints import EndpointConfig
+
+from survival import journal, writer
+from survival.checker import Findings, Stored, check
+from survival.journal import Save
+from survival.plan import Plan
+from survival.stores import Target, driver_of
+
+WRITER_KILLED = "writer killed"
+SAVES_CUT_OFF = "save under way at a kill"
+SMALL_POOL = "writer with a small pool"
+CLOCK_JUMP = "clock jump"
+#: Seconds that writers may need to end by themselves.
+_PATIENCE = 60.0
+
+
+@dataclass
+class Outcome:
+    """What a run has come to."""
+
+    seed: int
+    #: How long was written.
+    seconds: float
+    writers: int
+    lanes: int
+    #: Conversations that hold an event.
+    conversations: int
+    #: Events that writers have set out to save.
+    written: int
+    acknowledged: int
+    stored: int
+    #: Saves that a store has told to have failed, by the error's name.
+    failures: Dict[str, int]
+    #: Faults that came about, by kind.
+    faults: Dict[str, int]
+    lost: List[str]
+    duplicated: List[str]
+    reordered: List[str]
+    torn: List[str]
+    alien: List[str]
+    #: Conversations that Rasa reads otherwise than they are stored, or not at all.
+    unreadable: List[str]
+    #: Writers that ended by an error, with the end of what they said.
+    crashed: List[str]
+    versions: Dict[str, str]
+    #: The texts of the errors that the stores have told.
+    errors: List[str] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> Dict[str, List[str]]:
+        """What must not be; nothing, if all is well."""
+        lists = asdict(self)
+        names = (*Findings._fields, "unreadable", "crashed")
+        return {name: lists[name] for name in names if lists[name]}
+
+    def as_figures(self) -> Dict[str, Any]:
+        """As it goes into a report: numbers, and what is wrong in full."""
+        figures = asdict(self)
+        del figures["errors"]
+        names = (*Findings._fields, "unreadable", "crashed")
+        return {
+            **figures,
+            **{name: len(figures[name]) for name in names},
+            "wrong": self.wrong,
+        }
+
+
+class Writers:
+    """The processes that write, each begun anew when it was killed."""
+
+    def __init__(self, plan: Plan, target: Target) -> None:
+        self._plan = plan
+        self._target = target
+        self._until = 0.0
+        # Its first process imports Rasa, and forks each writer in milliseconds. It
+        # has no threads and no connections that they would inherit.
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(writer.HEAVY_MODULES)
+        first = self._context.Process(target=int, daemon=True)
+        first.start()
+        first.join()
+        self._processes: List[Any] = [None] * plan.writers
+        self._lives: List[int] = [0] * plan.writers
+        self.crashed: List[str] = []
+        #: How many had a small pool.
+        self.small_pools = 0
+
+    def file(self, number: int, suffix: str) -> Path:
+        """Where a writer keeps something."""
+        return self._target.folder / f"writer-{number}.{suffix}"
+
+    def run(self, until: float) -> None:
+        """Let them write until then, by `time.monotonic()`."""
+        self._until = until
+        for number in range(self._plan.writers):
+            self._start(number)
+        while any(process.is_alive() for process in self._processes):
+            left = self._until + _PATIENCE - time.monotonic()
+            if left < 0:
+                self.crashed.append("did not end in time")
+                self.kill_all()
+            multiprocessing.connection.wait(
+                [process.sentinel for process in self._processes if process.is_alive()],
+                timeout=0.2,
+            )
+            for number, process in enumerate(self._processes):
+                is_over = time.monotonic() >= self._until
+                if process.exitcode == -signal.SIGKILL and not is_over:
+                    self._start(number)
+        for number, process in enumerate(self._processes):
+            if process.exitcode not in (0, -signal.SIGKILL):
+                said = self.file(number, "log").read_text(errors="replace")
+                self.crashed.append(f"{number}: {process.exitcode}: {said[-3000:]}")
+
+    def _start(self, number: int) -> None:
+        small = self._plan.has_small_pool(number, self._lives[number])
+        self._lives[number] += 1
+        self.small_pools += small
+        task = writer.Task(
+            self._plan,
+            number,
+            journal=self.file(number, "journal"),
+            log=self.file(number, "log"),
+            endpoint={
+                **self._target.endpoint(small),
+                "timeout": self._plan.timeout,
+            },
+            environment=self._target.environment(small),
+            modules=list(self._target.modules),
+            until=self._until,
+            disk_full=self._target.disk_full,
+        )
+        process = self._context.Process(target=writer.run, args=(task,), daemon=True)
+        process.start()
+        self._processes[number] = process
+        self._target.writers = [one.pid for one in self._processes if one is not None]
+
+    @property
+    def deaths(self) -> int:
+        """How often a writer was killed and has begun a new life."""
+        return sum(self._lives) - self._plan.writers
+
+    def kill(self, number: int) -> bool:
+        """Kill one, from outside."""
+        process = self._processes[number]
+        if process is None or not process.is_alive():
+            return False
+        process.kill()
+        return True
+
+    def kill_all(self) -> None:
+        """Kill all, at the end of a run that has failed."""
+        for process in self._processes:
+            if process is not None:
+                process.kill()
+                process.join()
+
+    def saves(self) -> List[Save]:
+        """What their journals tell."""
+        return [
+            save
+            for number in range(self._plan.writers)
+            for save in journal.read(self.file(number, "journal"), number)
+        ]
+
+
+class _Faults(threading.Thread):
+    """Lets things go wrong, by the plan, until the time is over."""
+
+    def __init__(
+        self, plan: Plan, target: Target, writers: Writers, until: float
+    ) -> None:
+        super().__init__(daemon=True)
+        self._plan = plan
+        self._target = target
+        self._writers = writers
+        self._until = until
+        self.error: Optional[BaseException] = None
+
+    def run(self) -> None:
+        try:
+            self._inflict()
+        except BaseException as error:  # noqa: BLE001 - raised by who waits
+            self.error = error
+
+    def _inflict(self) -> None:
+        for fault in self._plan.faults([*self._target.faults, WRITER_KILLED]):
+            # As long as nothing is written, nothing can go wrong.
+            left = self._until - time.monotonic()
+            if fault.pause >= left:
+                return
+            time.sleep(fault.pause)
+            if fault.kind == WRITER_KILLED:
+                self._writers.kill(fault.writer)
+            else:
+                left = self._until - time.monotonic()
+                self._target.inflict(fault.kind, min(fault.lasts, max(left, 0.1)))
+
+
+def run(plan: Plan, target: Target) -> Outcome:
+    """Run a plan on a store that has started.
+
+    Raises:
+        Exception: if a fault could not be brought about.
+    """
+    writers = Writers(plan, target)
+    until = time.monotonic() + plan.seconds
+    faults = _Faults(plan, target, writers, until)
+    faults.start()
+    try:
+        writers.run(until)
+        faults.join()
+    finally:
+        writers.kill_all()
+        target.calm()
+    if faults.error:
+        raise faults.error
+    saves = writers.saves()
+    stored = target.stored()
+    findings = check(saves, stored)
+    errors = [error for save in saves for error in save.errors]
+    return Outcome(
+        seed=plan.seed,
+        seconds=plan.seconds,
+        writers=plan.writers,
+        lanes=plan.lanes,
+        conversations=len(stored),
+        written=sum(len(save.events) for save in saves),
+        acknowledged=sum(len(save.events) for save in saves if save.acknowledged),
+        stored=sum(map(len, stored.values())),
+        failures=dict(Counter(error.partition(":")[0] for error in errors)),
+        faults={
+            **target.inflicted,
+            WRITER_KILLED: writers.deaths,
+            **_in_journals(plan, saves),
+            SMALL_POOL: writers.small_pools,
+        },
+        **findings._asdict(),
+        unreadable=_unreadable(target, stored),
+        crashed=writers.crashed,
+        versions=target.versions(),
+        errors=errors,
+    )
+
+
+def _in_journals(plan: Plan, saves: Sequence[Save]) -> Dict[str, int]:
+    """Faults of the writers' own, and what they hit."""
+    turns = [plan.turn(save.writer, save.lane, save.turn) for save in saves]
+    return {
+        CLOCK_JUMP: sum(turn.clock_jump != 0 for turn in turns),
+        # Neither told that it worked nor that it failed.
+        SAVES_CUT_OFF: sum(not save.acknowledged and not save.errors for save in saves),
+    }
+
+
+def _unreadable(target: Target, stored: Stored) -> List[str]:
+    """Conversations that Rasa does not read as they are stored."""
+    with driver_of(target):
+        store = TrackerStore.create(
+            EndpointConfig(**target.endpoint(False)), Domain.empty()
+        )
+    try:
+        return asyncio.run(_look(store, stored))
+    finally:
+        store.close()
+
+
+async def _look(store: TrackerStore, stored: Stored) -> List[str]:
+    unreadable = []
+    if sorted(await store.keys()) != sorted(stored):
+        unreadable.append("the sender ids are not those that are stored")
+    for conversation, there in stored.items():
+        names = list(there)
+        everything = _names(await store.retrieve_full_tracker(conversation))
+        session = _names(await store.retrieve(conversation))
+        if everything != names:
+            unreadable.append(f"{conversation}: not all of it, or in another order")
+        elif not session or session != names[-len(session) :]:
+            unreadable.append(f"{conversation}: its last session is not its end")
+    return unreadable
+
+
+def _names(tracker: Any) -> List[Optional[str]]:
+    events = tracker.events if tracker is not None else []
+    return [event.metadata.get("name") for event in events]
