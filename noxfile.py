@@ -126,24 +126,26 @@ DOCKER_TOOLS = {
     "buildah": "buildah",
     "docker-compose": "docker-compose",
     "gcc": "gcc libc6-dev",
+    "iptables": "iptables",
     "mmdebstrap": "mmdebstrap",
-    "nsenter": "util-linux",
     "podman": "podman",
-    "redis-cli": "redis-tools",
     "rpmbuild": "rpm",
     "runc": "runc",
+    "/usr/lib/podman/aardvark-dns": "aardvark-dns",
+    "/usr/lib/podman/netavark": "netavark",
 }
 
 
 @nox.session(python=PYTHON, default=False)
 def docker(session: nox.Session) -> None:
-    """Builds the images and runs them. For Debian, as root; needs no Docker engine."""
-    session.install("--group", "docker")
+    """Builds the images and runs them. For Debian 12, as root, without Docker."""
+    # Rasa, since the suite is run on the services of docker-compose.yml, too.
+    session.install(RASA, ".", "--group", "docker")
     missing = [tool for tool in DOCKER_TOOLS if not shutil.which(tool)]
     if missing:
         packages = " ".join(DOCKER_TOOLS[tool] for tool in missing).split()
         if not shutil.which("apt-get") or os.geteuid():
-            session.error(f"This needs Debian and root, to install: {packages}")
+            session.error(f"This needs Debian 12 and root, to install: {packages}")
         environment = {"DEBIAN_FRONTEND": "noninteractive"}
         install = ("apt-get", "install", "--yes", "--no-install-recommends")
         session.run("apt-get", "update", "-qq", external=True)
@@ -152,6 +154,6 @@ def docker(session: nox.Session) -> None:
         # The first test's limit in seconds is the base image's too.
         *("pytest", "docker/tests", "--timeout=800", "--durations=10"),
         *session.posargs,
-        env={"RASA": RASA},
+        env={"RASA": RASA, "RASA_PRO": PRO},
         interrupt_timeout=60,
     )

@@ -1,22 +1,21 @@
 """Images are built and run for real; what is missing for that is an error, no skip."""
 
 import os
-import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
-from typing import Iterator
+from typing import Dict, Iterator
 
 import pytest
 
+import base
+import compose
 import instant_client
+import stores
 from engine import CHECKOUT, Engine, compose_services, run
-from stores import Network
 
 RASA_IMAGE = "rasa/rasa:3.6.21-full"
-# What Rasa's own images are made of. Debian has no package with Ubuntu's keys, so that
-# TLS has to do.
-UBUNTU = "deb [trusted=yes] https://archive.ubuntu.com/ubuntu jammy main universe"
-UBUNTU_PACKAGES = "ca-certificates,curl,libpq5,python3-venv"
+PRO_IMAGE = "rasa/rasa-pro:3.21.0"
 
 
 @pytest.fixture(scope="session")
@@ -43,50 +42,60 @@ def _scratch(engine: Engine) -> str:
 
 
 @pytest.fixture(scope="session")
-def rasa_image(engine: Engine) -> str:
-    """Rasa's image, or what stands in for it."""
-    context = engine.folder / "ubuntu"
-    context.mkdir()
-    run(
-        *("mmdebstrap", "--quiet", "--variant=apt", f"--include={UBUNTU_PACKAGES}"),
-        *("jammy", context / "ubuntu.tar", UBUNTU),
-    )
-    uv = shutil.which("uv")
-    assert uv
-    engine.build(
-        RASA_IMAGE,
-        Path(__file__).with_name("base.Dockerfile"),
-        context,
-        {"RASA": os.environ["RASA"]},
-        mounts=[
-            f"{uv}:/usr/local/bin/uv:ro",
-            f"{run(uv, 'cache', 'dir').strip()}:/uv-cache",
-        ],
-    )
-    shutil.rmtree(str(context))
-    return RASA_IMAGE
+def debian_image(engine: Engine) -> str:
+    return base.build_debian(engine)
 
 
 @pytest.fixture(scope="session")
-def baked_image(engine: Engine, rasa_image: str) -> str:
+def rasa_image(engine: Engine, debian_image: str) -> str:
+    """Rasa's image, or what stands in for it."""
+    assert debian_image
+    python = f"/opt/python/bin/python{sysconfig.get_python_version()}"
+    return base.build_rasa(engine, RASA_IMAGE, os.environ["RASA"], python)
+
+
+@pytest.fixture(scope="session")
+def pro_image(engine: Engine, debian_image: str) -> str:
+    """An image with Rasa Pro, on Debian's own Python."""
+    assert debian_image
+    rasa = os.environ["RASA_PRO"]
+    return base.build_rasa(engine, PRO_IMAGE, rasa, "/usr/bin/python3")
+
+
+def bake(engine: Engine, tag: str, image: str) -> str:
     dockerfile = CHECKOUT / "docker" / "Dockerfile"
-    tag = compose_services("postgres", RASA_VARIANT="baked")["train"]["image"]
-    engine.build(tag, dockerfile, CHECKOUT, {"RASA_IMAGE": rasa_image})
+    engine.build(tag, dockerfile, CHECKOUT, {"RASA_IMAGE": image})
     return tag
 
 
 @pytest.fixture(scope="session")
-def network(engine: Engine, rasa_image: str) -> Network:
-    return Network(engine, rasa_image)
+def baked_image(engine: Engine, rasa_image: str) -> str:
+    tag = compose_services("postgres", RASA_VARIANT="baked")["train"]["image"]
+    return bake(engine, tag, rasa_image)
 
 
 @pytest.fixture(scope="session")
-def model(engine: Engine, network: Network) -> None:
-    """The demo assistant, trained by the service for it into the volume for it."""
-    service = compose_services("postgres", RASA_VARIANT="mounted")["train"]
-    with engine.service("train", service, *network.options):
-        engine.podman("wait", "train")
-        assert "is trained and saved" in engine.logs("train"), engine.logs("train")
+def baked_pro_image(engine: Engine, pro_image: str) -> str:
+    return bake(engine, "rasa_trackers:3.21.0-pro", pro_image)
+
+
+@pytest.fixture(scope="session")
+def store_images(engine: Engine, debian_image: str) -> None:
+    """All other images of docker-compose.yml, or what stands in for them."""
+    stores.build(engine, debian_image)
+
+
+@pytest.fixture(scope="session")
+def compose_2(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, str]:
+    """The environment in which `docker compose` is found."""
+    return compose.install(tmp_path_factory.mktemp("client"))
+
+
+@pytest.fixture(scope="session")
+def docker(engine: Engine, compose_2: Dict[str, str]) -> Iterator[Dict[str, str]]:
+    """The environment of a Docker client and an engine for it."""
+    with engine.docker() as environment:
+        yield {**environment, **compose_2}
 
 
 @pytest.fixture(scope="session")

@@ -1,20 +1,23 @@
 """Builds images with buildah and runs them with podman, in a store of its own.
 
 What stands here beside the commands makes both work as root in a container that may
-neither raise limits nor talk to systemd.
+neither raise limits nor talk to systemd. Docker Compose talks to podman as to Docker.
 """
 
 import ast
 import contextlib
 import json
 import os
+import re
 import resource
-import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+
+from servers.process import wait_until
 
 CHECKOUT = Path(__file__).parents[2]
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
@@ -60,10 +63,10 @@ class Engine:
             **os.environ,
             "CONTAINERS_CONF": str(self._containers_conf()),
             "CONTAINERS_STORAGE_CONF": str(self._storage_conf()),
+            "CONTAINERS_REGISTRIES_CONF": str(self._registries_conf()),
             "TMPDIR": str(self.folder),
         }
         self._pip_conf = self._write("pip.conf", _pip_conf())
-        self._containers: List[str] = []
 
     def _write(self, name: str, text: str) -> Path:
         path = self.folder / name
@@ -82,7 +85,6 @@ class Engine:
             f"""
             [containers]
             default_ulimits = ["nofile={files}:{files}", {nproc}]
-            netns = "none"
             [engine]
             cgroup_manager = "cgroupfs"
             events_logger = "file"
@@ -90,6 +92,7 @@ class Engine:
             runtime = "runc"
             tmp_dir = "{self.folder}/tmp"
             [network]
+            network_backend = "netavark"
             network_config_dir = "{self.folder}/networks"
             """,
         )
@@ -105,15 +108,24 @@ class Engine:
             """,
         )
 
+    def _registries_conf(self) -> Path:
+        # A name without a registry means Docker's, as to Docker itself.
+        return self._write(
+            "registries.conf", 'unqualified-search-registries = ["docker.io"]\n'
+        )
+
     def __enter__(self) -> "Engine":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for container in reversed(self._containers):
+        left = (
+            (self.podman, "rm", "--all", "--force", "--time=0"),
+            (self.podman, "network", "prune", "--force"),
+            (self.buildah, "rm", "--all"),
+        )
+        for program, *arguments in left:
             with contextlib.suppress(RuntimeError):
-                self.remove(container)
-        with contextlib.suppress(RuntimeError):
-            self.buildah("rm", "--all")
+                program(*arguments)
         # Half a million files, for which Python takes a minute.
         run("rm", "-rf", self.folder)
 
@@ -131,6 +143,8 @@ class Engine:
         context: Path,
         args: Mapping[str, str],
         mounts: Sequence[str] = (),
+        target: str = "",
+        layers: bool = False,
     ) -> str:
         """Build an image and return the output.
 
@@ -140,6 +154,8 @@ class Engine:
             context: Folder that COPY sees.
             args: For `--build-arg`.
             mounts: Of files that the build needs and the image must not hold.
+            target: The stage to build; the last one by default.
+            layers: Whether to keep each step for other builds, which takes longer.
         """
         # How this machine gets at packages is its own business.
         mounts = [
@@ -149,7 +165,8 @@ class Engine:
         ]
         return self.buildah(
             *("build", "--isolation=chroot", "--format=docker", "--pull-never"),
-            *("--layers", "--tag", tag, "--file", dockerfile),
+            *(f"--layers={layers}", "--tag", on_docker_hub(tag), "--file", dockerfile),
+            *([f"--target={target}"] if target else []),
             *(f"--build-arg={name}={value}" for name, value in args.items()),
             *(f"--volume={mount}" for mount in mounts),
             context,
@@ -157,13 +174,11 @@ class Engine:
 
     def start(self, name: str, *arguments: object) -> str:
         """`podman run` in the background; returns the name."""
-        self._containers.append(name)
         self.podman("run", "--detach", f"--name={name}", *arguments)
         return name
 
     def remove(self, name: str) -> None:
         """Kill a container and delete it."""
-        self._containers.remove(name)
         self.podman("rm", "--force", "--time=0", name)
 
     def logs(self, name: str) -> str:
@@ -200,34 +215,49 @@ class Engine:
         return described
 
     @contextlib.contextmanager
-    def service(
-        self, name: str, description: Mapping[str, Any], *more: object
-    ) -> Iterator[str]:
-        """A container as a service of a compose file describes it.
+    def docker(self) -> Iterator[Dict[str, str]]:
+        """Answers as a Docker engine does, for as long as the context lasts.
 
-        Args:
-            name: Of the container.
-            description: From `compose_services`.
-            more: Arguments of `podman run`.
+        podman has systemd run health checks; here a thread does.
+
+        Yields:
+            The environment for Docker's client.
         """
-        arguments: List[object] = [
-            *(f"--env={k}={v}" for k, v in description.get("environment", {}).items()),
-            *(f"--volume={volume}" for volume in description.get("volumes", ())),
-        ]
-        if "user" in description:
-            arguments.append(f"--user={description['user']}")
-        if "healthcheck" in description:
-            # As a shell's command line: podman 4.3 makes nothing of a list.
-            kind, *words = description["healthcheck"]["test"]
-            assert kind == "CMD"
-            arguments.append(f"--health-cmd={shlex.join(words)}")
-        command = description["command"]
-        words = command.split() if isinstance(command, str) else command
-        self.start(name, *arguments, *more, description["image"], *words)
+        socket = self.folder / "docker.sock"
+        service = subprocess.Popen(
+            [
+                *("podman", "system", "service", "--time=0"),
+                f"unix://{socket}",
+            ],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            # Full of there being no systemd.
+            stderr=subprocess.DEVNULL,
+        )
+        ended = threading.Event()
+        checks = threading.Thread(target=self._run_health_checks, args=(ended,))
+        checks.start()
         try:
-            yield name
+            wait_until(socket.exists, "podman's socket", 30)
+            yield {**self._environment, "DOCKER_HOST": f"unix://{socket}"}
         finally:
-            self.remove(name)
+            ended.set()
+            checks.join()
+            service.terminate()
+            service.wait(30)
+
+    def _run_health_checks(self, ended: threading.Event) -> None:
+        while not ended.wait(1):
+            with contextlib.suppress(RuntimeError):
+                for container in self.podman("ps", "--quiet").split():
+                    with contextlib.suppress(RuntimeError):
+                        self.podman("healthcheck", "run", container)
+
+
+def on_docker_hub(tag: str) -> str:
+    """The complete name of an image that Docker knows by a short one."""
+    folder = "" if "/" in tag else "library/"
+    return f"docker.io/{folder}{tag}"
 
 
 def _hard_limit(which: int) -> int:
@@ -274,3 +304,13 @@ def compose_services(profile: str, **environment: str) -> Dict[str, Dict[str, An
         for name, service in services.items()
         if profile in service["profiles"]
     }
+
+
+def recipes() -> List[Tuple[str, str]]:
+    """The README's compose files, each with the endpoints.yml beside it."""
+    blocks: List[str] = re.findall(
+        r"^```yaml\n# (?:docker-compose|endpoints)\.yml\n(.*?)^```",
+        (CHECKOUT / "README.md").read_text("utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
+    return list(zip(blocks[::2], blocks[1::2]))

@@ -7,6 +7,7 @@ import re
 import sys
 import zipfile
 from pathlib import Path
+from typing import Set
 
 from engine import run
 
@@ -45,17 +46,10 @@ cp -a {source}/. %{{buildroot}}/{folder}/
 
 
 def library(folder: Path) -> Path:
-    """Compile the library for all that cx_Oracle asks for."""
-    run(
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
-        *("--only-binary=:all:", "--python-version=3.10", "cx_Oracle==8.3.0"),
-        *("--dest", folder),
-    )
-    (wheel,) = folder.glob("cx_Oracle-*.whl")
-    with zipfile.ZipFile(str(wheel)) as archive:
-        (module,) = (name for name in archive.namelist() if name.endswith(".so"))
-        names = re.findall(rb"\0(OCI[A-Za-z0-9]+)(?=\0)", archive.read(module))
-    rest = {name.decode() for name in names if f"{name.decode()}(" not in SOURCE}
+    """Compile the library for all that the drivers ask for."""
+    names = {*_asked_for("cx_Oracle", "3.10", folder)}
+    names.update(_asked_for("oracledb", "3.11", folder))
+    rest = {name for name in names if f"{name}(" not in SOURCE}
     source = folder / "client.c"
     source.write_text(
         SOURCE
@@ -75,6 +69,20 @@ def library(folder: Path) -> Path:
         *(source, f"-L{folder}", "-laio"),
     )
     return made
+
+
+def _asked_for(driver: str, python: str, folder: Path) -> Set[str]:
+    """The functions of Oracle's library whose names a driver's wheel holds."""
+    run(
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
+        *("--only-binary=:all:", f"--python-version={python}", driver),
+        *("--dest", folder),
+    )
+    (wheel,) = folder.glob(f"{driver}-*.whl")
+    with zipfile.ZipFile(str(wheel)) as archive:
+        modules = [name for name in archive.namelist() if name.endswith(".so")]
+        code = b"".join(archive.read(module) for module in modules)
+    return {name.decode() for name in re.findall(rb"\0(OCI[A-Za-z0-9]+)(?=\0)", code)}
 
 
 def rpm(library: Path, folder: Path) -> Path:

@@ -1,13 +1,16 @@
 """The Dockerfiles, compose files and endpoints files, as far as they can be read."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List
 
 import pytest
 import yaml
 
-from engine import CHECKOUT, compose_services, run
+from engine import CHECKOUT, compose_services, recipes, run
 
 DOCKER = CHECKOUT / "docker"
 PROFILES = ["postgres", "redis", "redis-cluster", "mongo", "oracle"]
@@ -21,14 +24,7 @@ def profile(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def recipes() -> List[Tuple[str, str]]:
-    """The README's compose files, each with the endpoints.yml beside it."""
-    blocks: List[str] = re.findall(
-        r"^```yaml\n# (?:docker-compose|endpoints)\.yml\n(.*?)^```",
-        (CHECKOUT / "README.md").read_text("utf-8"),
-        re.DOTALL | re.MULTILINE,
-    )
-    return list(zip(blocks[::2], blocks[1::2]))
+RASA_IMAGE = "rasa/rasa:3.6.21-full"
 
 
 def dockerfiles() -> List[Path]:
@@ -44,6 +40,26 @@ def test_hadolint_has_nothing_to_say(dockerfile: Path) -> None:
 def test_the_last_user_is_rasas(dockerfile: Path) -> None:
     users = re.findall(r"^USER (\S+)$", dockerfile.read_text("utf-8"), re.MULTILINE)
     assert users[-1] == "1001"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_compose_has_nothing_to_say(
+    profile: str, variant: str, compose_2: Dict[str, str]
+) -> None:
+    """Of either version: Debian's 1.29, and what `docker compose` is today."""
+    folder = DOCKER / "docker-compose.yml", DOCKER / ".env.example"
+    options = ("--file", folder[0], "--env-file", folder[1], "--profile", profile)
+    for command in (["docker-compose"], ["docker", "compose"]):
+        environment = {**os.environ, **compose_2, "RASA_VARIANT": variant}
+        done = subprocess.run(
+            [*command, *options, "config", "-q"],
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            env=environment,
+        )
+        assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -68,7 +84,7 @@ def test_every_tag_is_pinned(profile: str, variant: str) -> None:
 @pytest.mark.parametrize("profile", PROFILES[:-1], indirect=True)
 def test_the_mounted_variant_is_a_stock_image(profile: str) -> None:
     service = compose_services(profile, RASA_VARIANT="mounted")[f"rasa-{profile}"]
-    assert service["image"] == "rasa/rasa:3.6.21-full"
+    assert service["image"] == RASA_IMAGE
     assert "build" not in service
     assert f"{CHECKOUT}/rasa_trackers:/app/rasa_trackers:ro" in service["volumes"]
 
@@ -97,6 +113,26 @@ def test_credentials_come_from_outside(profile: str) -> None:
     assert "password: ${DB_PASSWORD}" in endpoints
 
 
+def built_in_the_readme() -> Dict[str, str]:
+    """The tags that the README builds, by Dockerfile."""
+    readme = (CHECKOUT / "README.md").read_text("utf-8")
+    return dict(
+        re.findall(r"^docker build -f (\S+) -t (\S+) \.$", readme, re.MULTILINE)
+    )
+
+
+def test_the_images_are_built_by_one_name_everywhere() -> None:
+    baked = compose_services("postgres", RASA_VARIANT="baked")["rasa-postgres"]
+    oracle = compose_services("oracle")["rasa-oracle"]
+    assert built_in_the_readme() == {
+        service["build"]["dockerfile"]: service["image"] for service in (baked, oracle)
+    }
+    for dockerfile, tag in built_in_the_readme().items():
+        text = (CHECKOUT / dockerfile).read_text("utf-8")
+        assert f"docker build -f {dockerfile} -t {tag} .\n" in text
+        assert f"\nARG RASA_IMAGE={RASA_IMAGE}\n" in text
+
+
 @pytest.mark.parametrize("number", range(3), ids=["mounted", "baked", "oracle"])
 def test_the_readmes_recipe_is_complete(number: int, tmp_path: Path) -> None:
     compose, endpoints = recipes()[number]
@@ -106,6 +142,8 @@ def test_the_readmes_recipe_is_complete(number: int, tmp_path: Path) -> None:
     services = yaml.safe_load(text)["services"]
     rasa = services.pop("rasa")
     (name,) = services
+    assert all(re.search(r":\d+\.\d+", services[name]["image"]) for name in services)
+    assert rasa["image"] in [RASA_IMAGE, *built_in_the_readme().values()]
     assert rasa["depends_on"] == {name: {"condition": "service_healthy"}}
     assert services[name]["healthcheck"]["test"]
 
@@ -125,3 +163,21 @@ def test_the_suites_services_have_known_passwords_and_ports() -> None:
     services = yaml.safe_load(text)["services"]
     assert "change4me" not in str([services[name] for name in SUITE_SERVICES])
     assert all(services[name]["ports"] for name in SUITE_SERVICES)
+
+
+@pytest.mark.parametrize("tool", ["buildah", "mmdebstrap"])
+def test_where_nothing_can_be_built_the_reason_is_given(
+    tool: str, tmp_path: Path
+) -> None:
+    stub = tmp_path / tool
+    stub.write_text("#!/bin/sh\necho no user namespaces here >&2; exit 125\n", "ascii")
+    stub.chmod(0o755)
+    with pytest.raises(RuntimeError) as failed:
+        run(
+            *(sys.executable, "-m", "pytest", "docker/tests/test_images.py"),
+            *("-x", "-k", "holds_the_package_and_nothing"),
+            cwd=str(CHECKOUT),
+            env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        )
+    assert "no user namespaces here" in str(failed.value)
+    assert tool != "buildah" or "buildah cannot build images here" in str(failed.value)

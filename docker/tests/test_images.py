@@ -1,82 +1,162 @@
 """The images, built from the Dockerfiles and run as docker-compose.yml says."""
 
+import base64
 import contextlib
 import json
+import re
 import shutil
+import urllib.error
+import urllib.request
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping
+from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 
 import instant_client
-from engine import CHECKOUT, Engine, compose_services
+from compose import Compose
+from engine import CHECKOUT, Engine, compose_services, recipes, run
 from servers.process import wait_until
-from stores import STORES, Network
 
 START_SECONDS = 120
+#: By profile: where its store listens.
+PORTS = {"postgres": 5432, "redis": 6379, "redis-cluster": 7000, "mongo": 27017}
 ORACLE = CHECKOUT / "docker" / "oracle"
 
 
-def get(engine: Engine, container: str, path: str, *options: str) -> Any:
-    """Ask Rasa's API from within its container."""
-    url = f"http://127.0.0.1:5005/{path}"
-    answer = engine.podman("exec", container, "curl", "-fsS", *options, url)
-    return json.loads(answer)
+def get(url: str, data: Optional[Dict[str, str]] = None, **headers: str) -> Any:
+    body = json.dumps(data).encode() if data else None
+    request = urllib.request.Request(url, body, headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return answer.read()
 
 
-def say(engine: Engine, container: str, text: str) -> List[str]:
-    message = json.dumps({"sender": "anna", "message": text})
-    answers = get(engine, container, "webhooks/rest/webhook", "-d", message)
+def say(rasa: str, text: str) -> List[str]:
+    """What the assistant at an address answers."""
+    message = {"sender": "anna", "message": text}
+    answers = json.loads(get(f"{rasa}/webhooks/rest/webhook", message))
     return [answer["text"] for answer in answers]
 
 
 @contextlib.contextmanager
-def rasa(engine: Engine, network: Network, service: Mapping[str, Any]) -> Iterator[str]:
-    with engine.service("rasa", service, *network.options) as container:
-        try:
-            yield container
-        except BaseException:
-            print(engine.logs(container)[-3000:])
-            raise
+def log_shown(engine: Engine, compose: Compose, *services: str) -> Iterator[None]:
+    """Print what services have logged if a test fails."""
+    try:
+        yield
+    except BaseException:
+        for service in services:
+            print(engine.logs(compose.container(service))[-3000:])
+        raise
 
 
 def wait_until_healthy(engine: Engine, container: str) -> None:
-    wait_until(lambda: engine.is_healthy(container), "a healthy Rasa", START_SECONDS)
+    wait_until(lambda: engine.is_healthy(container), "good health", START_SECONDS)
 
 
-@pytest.mark.usefixtures("model")
-@pytest.mark.parametrize("variant", ["mounted", "baked"])
-@pytest.mark.parametrize("profile", STORES)
-def test_a_conversation_is_stored_by_a_store_that_comes_up_after_rasa(
-    engine: Engine,
-    network: Network,
-    baked_image: str,
-    profile: str,
-    variant: str,
-    tmp_path: Path,
+def turn_away(engine: Engine, debian: str, name: str, port: int) -> None:
+    """Let one client of a name in the project's network connect, and hang up."""
+    code = (
+        f"import socket; server = socket.create_server(('', {port})); server.accept()"
+    )
+    engine.podman(
+        *("run", "--rm", "--network=docker_default", f"--network-alias={name}"),
+        *(debian, "timeout", START_SECONDS, "python3", "-c", code),
+    )
+
+
+@pytest.mark.usefixtures("rasa_image", "baked_image", "store_images")
+@pytest.mark.parametrize("profile", PORTS)
+def test_docker_compose_up(
+    engine: Engine, docker: Dict[str, str], debian_image: str, profile: str
 ) -> None:
-    services = compose_services(profile, RASA_VARIANT=variant)
-    name, port, run_store = STORES[profile]
-    # PostgreSQL's user may not enter pytest's own folder.
-    folder = engine.folder / f"{profile}-{variant}"
-    folder.mkdir()
-    engine.folder.chmod(0o755)
-    with contextlib.ExitStack() as store:
-        with rasa(engine, network, services[f"rasa-{profile}"]) as container:
-            with network.turns_away(port) as client:
-                assert client.wait(START_SECONDS) == 0
+    rasa = f"rasa-{profile}"
+    with Compose.of_profile(docker, profile, "mounted") as mounted:
+        mounted("run", "--rm", "--no-deps", "train")
+        # The store comes up after Rasa.
+        mounted("up", "--detach", "--no-deps", rasa)
+        with log_shown(engine, mounted, rasa):
+            container = mounted.container(rasa)
+            turn_away(engine, debian_image, profile, PORTS[profile])
             assert not engine.is_healthy(container)
-            store.enter_context(run_store(network, services[name], folder))
+            mounted("up", "--detach", "--no-deps", profile)
             wait_until_healthy(engine, container)
-            assert engine.podman("exec", container, "id", "-u") == "1001\n"
-            assert "model_file" in get(engine, container, "status")
-            assert say(engine, container, "a pizza") == ["Small, medium or large?"]
+        assert engine.podman("exec", container, "id", "-u") == "1001\n"
+        url = mounted.url(rasa, 5005)
+        assert "model_file" in json.loads(get(f"{url}/status"))
+        assert say(url, "a pizza") == ["Small, medium or large?"]
 
-        # Another container knows nothing but what the store has kept.
-        with rasa(engine, network, services[f"rasa-{profile}"]) as container:
-            wait_until_healthy(engine, container)
-            answers = say(engine, container, "large")
-            assert answers == ["A large pizza. With which topping?"]
+    # Other containers know nothing but what the store has kept.
+    with Compose.of_profile(docker, profile, "baked") as baked:
+        baked("up", "--detach")
+        with log_shown(engine, baked, rasa, profile):
+            assert engine.is_healthy(baked.container(profile))
+            wait_until_healthy(engine, baked.container(rasa))
+        answers = say(baked.url(rasa, 5005), "large")
+        assert answers == ["A large pizza. With which topping?"]
+        if profile == "mongo":
+            the_database_is_shown(engine, baked)
+
+
+def the_database_is_shown(engine: Engine, compose: Compose) -> None:
+    with log_shown(engine, compose, "mongo-express"):
+        wait_until_healthy(engine, compose.container("mongo-express"))
+    url = compose.url("mongo-express", 8081)
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        get(url)
+    login = base64.b64encode(b"rasa:change4me").decode()
+    assert b"rasa" in get(f"{url}/db/rasa/", Authorization=f"Basic {login}")
+
+
+@pytest.mark.usefixtures("rasa_image", "baked_image", "store_images")
+@pytest.mark.parametrize("number", range(2), ids=["mounted", "baked"])
+def test_the_readmes_recipe_runs(
+    engine: Engine, docker: Dict[str, str], number: int, tmp_path: Path
+) -> None:
+    compose_file, endpoints = recipes()[number]
+    (tmp_path / "docker-compose.yml").write_text(compose_file, "utf-8")
+    (tmp_path / "endpoints.yml").write_text(endpoints, "utf-8")
+    (tmp_path / ".env").write_text("DB_PASSWORD=secret1\n", "utf-8")
+    ours = 'services: {rasa: {ports: !override ["127.0.0.1::5005"]}}'
+    (tmp_path / "docker-compose.override.yml").write_text(ours, "utf-8")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models").chmod(0o777)
+    ignored = shutil.ignore_patterns("__pycache__")
+    package = tmp_path / "rasa_trackers"
+    shutil.copytree(str(CHECKOUT / "rasa_trackers"), str(package), ignore=ignored)
+    training = compose_services("postgres", RASA_VARIANT="mounted")["train"]["command"]
+    assistant = f"--volume={CHECKOUT / 'docker' / 'assistant'}:/app/assistant:ro"
+    with Compose(docker, tmp_path) as recipe, log_shown(engine, recipe, "rasa"):
+        recipe("run", "--rm", "--no-deps", assistant, "rasa", *training)
+        recipe("up", "--detach")
+        url = recipe.url("rasa", 5005)
+        wait_until(lambda: get(url), "Rasa", START_SECONDS, (OSError,))
+        assert say(url, "a pizza") == ["Small, medium or large?"]
+
+
+@pytest.mark.usefixtures("store_images")
+@pytest.mark.parametrize("name", [*PORTS, "mongo-express"])
+def test_a_health_check_fails_where_no_server_runs(engine: Engine, name: str) -> None:
+    profile = "mongo" if name == "mongo-express" else name
+    service = compose_services(profile)[name]
+    variables = [f"--env={k}={v}" for k, v in service["environment"].items()]
+    with pytest.raises(RuntimeError, match=r"failed with exit code [12]:"):
+        engine.podman(
+            *("run", "--rm", "--network=none", "--entrypoint=sh", *variables),
+            *(service["image"], "-c", service["healthcheck"]["test"]),
+        )
+
+
+@pytest.mark.usefixtures("store_images")
+def test_the_suite_runs_on_the_services(docker: Dict[str, str]) -> None:
+    printed = run(
+        *("pytest", "--docker", "tests/test_event_log.py", "-q", "-rN"),
+        *("-k", "not memory and not sqlite and not oracle and not prefix"),
+        cwd=str(CHECKOUT),
+        env=docker,
+    )
+    passed = re.search(r"(\d+) passed", printed)
+    assert passed, printed
+    assert int(passed.group(1)) > 50, printed
+    assert "skipped" not in printed
 
 
 def test_the_baked_image_holds_the_package_and_nothing_of_this_machine(
@@ -92,18 +172,15 @@ def test_the_baked_image_holds_the_package_and_nothing_of_this_machine(
     assert in_image(engine, baked_image, "cat", "/etc/pip.conf") == ""
 
 
-@pytest.mark.usefixtures("model")
 def test_the_images_health_check_needs_a_rasa_that_answers(
-    engine: Engine, network: Network, baked_image: str
+    engine: Engine, baked_image: str
 ) -> None:
-    service = {
-        "image": baked_image,
-        "command": "run",
-        "volumes": ["models:/app/models:ro"],
-    }
-    with rasa(engine, network, service) as container:
-        assert not engine.is_healthy(container)
-        wait_until_healthy(engine, container)
+    name = engine.start("rasa", "--network=none", baked_image, "run")
+    try:
+        assert not engine.is_healthy(name)
+        wait_until_healthy(engine, name)
+    finally:
+        engine.remove(name)
 
 
 def in_image(engine: Engine, image: str, *command: str) -> str:
@@ -114,7 +191,60 @@ def in_image(engine: Engine, image: str, *command: str) -> str:
     )
 
 
-def oracle_image(engine: Engine, rasa_image: str, client: Path, suffix: str) -> str:
+@pytest.mark.parametrize("base", ["rasa_image", "pro_image"])
+def test_the_baked_image_adds_little_and_leaves_no_tools(
+    engine: Engine, request: pytest.FixtureRequest, base: str
+) -> None:
+    rasa = request.getfixturevalue(base)
+    baked = request.getfixturevalue("baked_" + base.replace("rasa_", ""))
+    adds_little(engine, rasa, baked)
+
+
+def adds_little(engine: Engine, rasa: str, image: str) -> None:
+    for program in ("alien", "bsdtar", "cc", "gcc", "rpm", "rpm2cpio", "unzip"):
+        found = in_image(engine, image, "sh", "-c", f"command -v {program} || true")
+        assert found == ""
+    for folder in ("/checkout", "/download", "/wheels"):
+        in_image(engine, image, "test", "!", "-e", folder)
+    added = engine.inspect(image)["Size"] - engine.inspect(rasa)["Size"]
+    assert added < 20_000_000, "bytes beyond Rasa, with a client of some kilobytes"
+
+
+CONVERSATION_WITH_PRO = """
+import asyncio
+from rasa.core.tracker_stores.tracker_store import TrackerStore
+from rasa.shared.core.domain import Domain
+from rasa.shared.core.events import UserUttered
+from rasa.utils.endpoints import EndpointConfig
+
+store = {"type": "rasa_trackers.SQLTrackerStore", "dialect": "sqlite", "db": "rasa.db"}
+
+async def converse():
+    first, second = (
+        TrackerStore.create(EndpointConfig(**store), Domain.empty()) for _ in range(2)
+    )
+    tracker = await first.get_or_create_tracker("anna")
+    tracker.update(UserUttered("a pizza"))
+    await first.save(tracker)
+    kept = await second.retrieve("anna")
+    # Rasa Pro wraps the store into one that renews its credentials.
+    print(type(second._tracker_store).__module__, kept.latest_message.text)
+
+asyncio.run(converse())
+"""
+
+
+def test_a_conversation_is_stored_in_an_image_of_rasa_pro(
+    engine: Engine, baked_pro_image: str
+) -> None:
+    """By the store itself: `rasa run` of Rasa Pro asks for a licence."""
+    assert engine.inspect(baked_pro_image)["User"] == "1001"
+    code = ("python", "-W", "ignore", "-c", CONVERSATION_WITH_PRO)
+    printed = in_image(engine, baked_pro_image, *code)
+    assert printed.splitlines()[-1] == "rasa_trackers.sql.store a pizza"
+
+
+def oracle_image(engine: Engine, image: str, client: Path, suffix: str) -> str:
     """The Oracle image with a client, from a copy of what the build sees."""
     context = engine.folder / "context"
     shutil.rmtree(str(context), ignore_errors=True)
@@ -126,34 +256,42 @@ def oracle_image(engine: Engine, rasa_image: str, client: Path, suffix: str) -> 
     shutil.copy(str(client), str(context / "docker" / "oracle" / f"oracle.{suffix}"))
     tag = compose_services("oracle")["rasa-oracle"]["image"]
     dockerfile = context / "docker" / "oracle" / "Dockerfile"
-    engine.build(tag, dockerfile, context, {"RASA_IMAGE": rasa_image})
+    engine.build(tag, dockerfile, context, {"RASA_IMAGE": image}, layers=True)
     return tag
 
 
-@pytest.mark.parametrize("suffix", ["rpm", "zip"])
-def test_cx_oracle_finds_the_client_in_the_oracle_image(
-    engine: Engine, rasa_image: str, client_library: Path, suffix: str, tmp_path: Path
+#: By base image: what makes its driver say which client it has found.
+CLIENT_VERSION = {
+    "rasa_image": "import cx_Oracle; print(cx_Oracle.clientversion())",
+    "pro_image": "import oracledb; oracledb.init_oracle_client(); "
+    "print(oracledb.clientversion())",
+}
+
+
+@pytest.mark.parametrize(
+    ("base", "suffix"),
+    [("rasa_image", "rpm"), ("rasa_image", "zip"), ("pro_image", "rpm")],
+)
+def test_the_driver_finds_the_client_in_the_oracle_image(
+    engine: Engine,
+    request: pytest.FixtureRequest,
+    client_library: Path,
+    base: str,
+    suffix: str,
+    tmp_path: Path,
 ) -> None:
     made: Dict[str, Any] = {
         "rpm": lambda: instant_client.rpm(client_library, tmp_path),
         "zip": lambda: instant_client.zip_file(client_library, tmp_path / "client.zip"),
     }
-    image = oracle_image(engine, rasa_image, made[suffix](), suffix)
+    rasa = request.getfixturevalue(base)
+    image = oracle_image(engine, rasa, made[suffix](), suffix)
     assert engine.inspect(image)["User"] == "1001"
-    printed = in_image(
-        engine,
-        image,
-        *("python", "-c", "import cx_Oracle; print(cx_Oracle.clientversion())"),
-    )
+    printed = in_image(engine, image, "python", "-c", CLIENT_VERSION[base])
     assert printed == f"{instant_client.VERSION}\n"
-    # Nothing of what unpacked it is left.
-    for program in ("alien", "bsdtar", "gcc", "rpm"):
-        found = in_image(engine, image, "sh", "-c", f"command -v {program} || true")
-        assert found == ""
-    added = engine.inspect(image)["Size"] - engine.inspect(rasa_image)["Size"]
-    assert added < 20_000_000, "bytes beyond Rasa, with a client of some kilobytes"
-    packages = "import rasa_trackers.sql.store, sqlalchemy.dialects.oracle.cx_oracle"
-    in_image(engine, image, "python", "-c", packages)
+    adds_little(engine, rasa, image)
+    store = "import rasa_trackers; print(rasa_trackers.OracleTrackerStore.__module__)"
+    assert "rasa_trackers.sql" in in_image(engine, image, "python", "-c", store)
 
 
 def test_a_file_without_the_client_is_refused(

@@ -1,0 +1,25 @@
+# Stands in for an image of Rasa where no registry can be reached: real Rasa, laid out as in
+# Rasa's own docker/Dockerfile.base and docker/Dockerfile.full.
+ARG DEBIAN
+FROM ${DEBIAN}
+RUN useradd -rm -d /app -s /sbin/nologin -g root -u 1001 rasa
+
+# uv, its cache and the authorities to trust are mounted by the tests. Some files that the
+# wheels bring don't compile, and never will.
+ARG PYTHON
+ARG RASA
+ENV PATH="/opt/venv/bin:$PATH"
+RUN export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt UV_CACHE_DIR=/uv-cache \
+    && uv venv --quiet --seed --python "${PYTHON}" /opt/venv \
+    && uv pip install --quiet --link-mode copy --python /opt/venv/bin/python "${RASA}" \
+    && (python -m compileall -q -j 0 /opt/venv/lib > /dev/null || true)
+
+ENV HOME=/app
+WORKDIR /app
+RUN chgrp -R 0 /app && chmod -R g=u /app && chmod o+wr /app
+USER 1001
+VOLUME /tmp
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+EXPOSE 5005
+ENTRYPOINT ["rasa"]
+CMD ["--help"]
