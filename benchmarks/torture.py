@@ -18,7 +18,7 @@ from survival.run import Outcome, run
 from survival.stores import STORES
 
 RESULTS = Path(__file__).with_name("torture.json")
-SECONDS, QUICK_SECONDS = 60.0, 12.0
+SECONDS, QUICK_SECONDS = 60.0, 10.0
 
 
 def torture(plan: Plan) -> Outcome:

@@ -134,7 +134,11 @@ def test_all_that_was_acknowledged_survives(name):
         outcome = run(Plan.quick(name), target)
     assert outcome.wrong == {}, outcome.errors[:10]
     # Else it has shown nothing.
-    assert outcome.acknowledged > 100
-    assert outcome.failures
+    assert outcome.acknowledged
     happened = {kind for kind, count in outcome.faults.items() if count}
     assert {WRITER_KILLED, SAVES_CUT_OFF, CLOCK_JUMP} < happened
+    assert set(target.faults) - happened <= MAY_MISS
+
+
+#: Faults that wait for something, which may not come while they do.
+MAY_MISS = {"request lost", "answer lost", "request late", "write cut short"}

@@ -59,7 +59,7 @@ class Plan(NamedTuple):
 
     Attributes:
         store: Name of the store; each has another plan.
-        seconds: How long is written.
+        seconds: How long is written, at least: each kind of fault has its turn.
         writers: Processes that write.
         lanes: Conversations that each of them is in at the same time.
         timeout: What the stores are configured with, in seconds.
@@ -96,7 +96,7 @@ class Plan(NamedTuple):
         )
 
     @classmethod
-    def quick(cls, store: str, seed: int = 1, seconds: float = 12.0) -> Plan:
+    def quick(cls, store: str, seed: int = 1, seconds: float = 10.0) -> Plan:
         """One that comes by each kind of fault about once in a few seconds."""
         return cls(store, seed, seconds, timeout=1.0, peace=0.3, deaths=30)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import multiprocessing.connection
+import os
 import signal
 import threading
 import time
@@ -17,18 +18,34 @@ from rasa.shared.core.domain import Domain
 from rasa.utils.endpoints import EndpointConfig
 
 from rasa_api import TrackerStore, unwrapped
+from servers.process import wait_until
 from survival import journal, writer
 from survival.checker import Findings, Stored, check
 from survival.journal import Save
 from survival.plan import Plan
 from survival.stores import Target, driver_of
 
+TESTS = Path(__file__).parents[1]
+
 WRITER_KILLED = "writer killed"
 SAVES_CUT_OFF = "save under way at a kill"
 SMALL_POOL = "writer with a small pool"
 CLOCK_JUMP = "clock jump"
-#: Seconds that writers may need to end by themselves.
+#: Seconds that writers may need to begin, and to end by themselves.
 _PATIENCE = 60.0
+
+#: What a writer imports, in the end. One that is not there is left out.
+_PRELOADED = [
+    writer.__name__,
+    "rasa_trackers.mongo.store",
+    "rasa_trackers.redis.store",
+    "rasa_trackers.sql.store",
+    "psycopg2",
+    "sqlite3",
+    "sqlalchemy.dialects.postgresql",
+    "sqlalchemy.dialects.sqlite",
+    "rasa.core.tracker_stores.dynamo_tracker_store",  # as Rasa Pro's loader
+]
 
 
 @dataclass
@@ -88,14 +105,7 @@ class Writers:
     def __init__(self, plan: Plan, target: Target) -> None:
         self._plan = plan
         self._target = target
-        self._until = 0.0
-        # Its first process imports Rasa, and forks each writer in milliseconds. It
-        # has no threads and no connections that they would inherit.
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(writer.HEAVY_MODULES)
-        first = self._context.Process(target=int, daemon=True)
-        first.start()
-        first.join()
+        self._context = _forkserver()
         self._processes: List[Any] = [None] * plan.writers
         self._lives: List[int] = [0] * plan.writers
         self.crashed: List[str] = []
@@ -106,28 +116,50 @@ class Writers:
         """Where a writer keeps something."""
         return self._target.folder / f"writer-{number}.{suffix}"
 
-    def run(self, until: float) -> None:
-        """Let them write until then, by `time.monotonic()`."""
-        self._until = until
+    def start(self) -> None:
+        """Let them write."""
         for number in range(self._plan.writers):
             self._start(number)
+
+    def look_after(self) -> None:
+        """Begin anew those that were killed, until told to stop."""
+        while not self._stop.exists():
+            self._wait(0.1)
+            for number, process in enumerate(self._processes):
+                if process.exitcode == -signal.SIGKILL:
+                    self._start(number)
+
+    def stop(self) -> None:
+        """Tell them to end when they have saved what they are at."""
+        self._stop.touch()
+
+    def finish(self) -> None:
+        """Wait until they have ended."""
+        deadline = time.monotonic() + _PATIENCE
         while any(process.is_alive() for process in self._processes):
-            left = self._until + _PATIENCE - time.monotonic()
-            if left < 0:
+            if time.monotonic() > deadline:
                 self.crashed.append("did not end in time")
                 self.kill_all()
-            multiprocessing.connection.wait(
-                [process.sentinel for process in self._processes if process.is_alive()],
-                timeout=0.2,
-            )
-            for number, process in enumerate(self._processes):
-                is_over = time.monotonic() >= self._until
-                if process.exitcode == -signal.SIGKILL and not is_over:
-                    self._start(number)
+            self._wait(0.1)
         for number, process in enumerate(self._processes):
             if process.exitcode not in (0, -signal.SIGKILL):
                 said = self.file(number, "log").read_text(errors="replace")
                 self.crashed.append(f"{number}: {process.exitcode}: {said[-3000:]}")
+
+    def _wait(self, seconds: float) -> None:
+        alive = [one.sentinel for one in self._processes if one.is_alive()]
+        if len(alive) == len(self._processes):
+            multiprocessing.connection.wait(alive, timeout=seconds)
+        else:
+            time.sleep(seconds)
+
+    def has_saved(self) -> bool:
+        """Whether one of them was told that something is stored."""
+        return any(save.acknowledged for save in self.saves())
+
+    @property
+    def _stop(self) -> Path:
+        return self._target.folder / "stop"
 
     def _start(self, number: int) -> None:
         small = self._plan.has_small_pool(number, self._lives[number])
@@ -144,7 +176,7 @@ class Writers:
             },
             environment=self._target.environment(small),
             modules=list(self._target.modules),
-            until=self._until,
+            stop=self._stop,
             disk_full=self._target.disk_full,
         )
         process = self._context.Process(target=writer.run, args=(task,), daemon=True)
@@ -181,37 +213,62 @@ class Writers:
         ]
 
 
-class _Faults(threading.Thread):
-    """Lets things go wrong, by the plan, until the time is over."""
+def _forkserver() -> Any:
+    """A process that has imported Rasa, and forks each writer in milliseconds.
 
-    def __init__(
-        self, plan: Plan, target: Target, writers: Writers, until: float
-    ) -> None:
+    It has no threads and no connections that writers would inherit.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    # It is not told where this process finds modules, before Python 3.13.
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TESTS), before]))
+    try:
+        first = context.Process(target=int, daemon=True)
+        first.start()
+        first.join()
+    finally:
+        del os.environ["PYTHONPATH"]
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+    return context
+
+
+class _Faults(threading.Thread):
+    """Lets things go wrong, by the plan, and then ends the writing.
+
+    It takes the plan's seconds, or longer, until each kind has had its turn.
+    """
+
+    def __init__(self, plan: Plan, target: Target, writers: Writers) -> None:
         super().__init__(daemon=True)
         self._plan = plan
         self._target = target
         self._writers = writers
-        self._until = until
+        self.seconds = 0.0
         self.error: Optional[BaseException] = None
 
     def run(self) -> None:
         try:
-            self._inflict()
+            wait_until(self._writers.has_saved, "first save", _PATIENCE)
+            begin = time.monotonic()
+            self._inflict(begin + self._plan.seconds)
+            self.seconds = time.monotonic() - begin
         except BaseException as error:  # noqa: BLE001 - raised by who waits
             self.error = error
+        finally:
+            self._writers.stop()
 
-    def _inflict(self) -> None:
-        for fault in self._plan.faults([*self._target.faults, WRITER_KILLED]):
-            # As long as nothing is written, nothing can go wrong.
-            left = self._until - time.monotonic()
-            if fault.pause >= left:
+    def _inflict(self, until: float) -> None:
+        kinds = [*self._target.faults, WRITER_KILLED]
+        for number, fault in enumerate(self._plan.faults(kinds)):
+            if number >= len(kinds) and time.monotonic() > until:
                 return
             time.sleep(fault.pause)
             if fault.kind == WRITER_KILLED:
                 self._writers.kill(fault.writer)
             else:
-                left = self._until - time.monotonic()
-                self._target.inflict(fault.kind, min(fault.lasts, max(left, 0.1)))
+                self._target.inflict(fault.kind, fault.lasts)
 
 
 def run(plan: Plan, target: Target) -> Outcome:
@@ -221,12 +278,13 @@ def run(plan: Plan, target: Target) -> Outcome:
         Exception: if a fault could not be brought about.
     """
     writers = Writers(plan, target)
-    until = time.monotonic() + plan.seconds
-    faults = _Faults(plan, target, writers, until)
-    faults.start()
+    faults = _Faults(plan, target, writers)
     try:
-        writers.run(until)
+        writers.start()
+        faults.start()
+        writers.look_after()
         faults.join()
+        writers.finish()
     finally:
         writers.kill_all()
         target.calm()
@@ -238,7 +296,7 @@ def run(plan: Plan, target: Target) -> Outcome:
     errors = [error for save in saves for error in save.errors]
     return Outcome(
         seed=plan.seed,
-        seconds=plan.seconds,
+        seconds=round(faults.seconds),
         writers=plan.writers,
         lanes=plan.lanes,
         conversations=len(stored),

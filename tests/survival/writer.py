@@ -1,4 +1,4 @@
-"""A process that saves turns as Rasa does, by the plan, until its time is over.
+"""A process that saves turns as Rasa does, by the plan, until it is told to stop.
 
 It has several lanes, as a Rasa server has several conversations at the same time. Each
 is a sequence of turns that goes on in the writer's next life where it was.
@@ -17,19 +17,22 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
+import sqlalchemy
+from rasa.shared.core.domain import Domain
+from rasa.shared.core.events import (
+    ActionExecuted,
+    ActiveLoop,
+    BotUttered,
+    SessionStarted,
+    UserUttered,
+)
+from rasa.shared.core.trackers import DialogueStateTracker
+from rasa.shared.exceptions import RasaException
+from rasa.utils.endpoints import EndpointConfig
+
+from rasa_api import TrackerStore, unwrapped
 from survival import journal
 from survival.plan import ALL_SESSIONS, FRESH, KEPT, Plan, Turn
-
-#: Modules that take seconds to import, for the process that writers are forked from.
-#: A module that is not there is not imported.
-HEAVY_MODULES = [
-    "rasa.core.tracker_store",
-    "rasa.core.tracker_stores.tracker_store",
-    "rasa_trackers",
-    "psycopg2",
-    "pymongo",
-    "redis",
-]
 
 
 class Task(NamedTuple):
@@ -39,7 +42,7 @@ class Task(NamedTuple):
         endpoint: The tracker_store section of an endpoints.yml.
         environment: Variables that the store looks at.
         modules: Folders with modules that only the store needs.
-        until: When to end, by `time.monotonic()`.
+        stop: Once this file is there, the writer ends.
         disk_full: While this file is there, SQLite's disk is full.
     """
 
@@ -50,7 +53,7 @@ class Task(NamedTuple):
     endpoint: Dict[str, Any]
     environment: Dict[str, str]
     modules: List[str]
-    until: float
+    stop: Path
     disk_full: Path
 
 
@@ -77,7 +80,7 @@ class _Writer:
 
     @property
     def _is_over(self) -> bool:
-        return time.monotonic() >= self._task.until
+        return self._task.stop.exists() or os.getppid() == 1
 
     async def run(self) -> None:
         if "sqlite" in str(self._task.endpoint.get("dialect")):
@@ -90,12 +93,6 @@ class _Writer:
 
     def _open(self) -> None:
         """Open the store, again and again, as a container that is restarted."""
-        from rasa.shared.core.domain import Domain
-        from rasa.shared.exceptions import RasaException
-        from rasa.utils.endpoints import EndpointConfig
-
-        from rasa_api import TrackerStore, unwrapped
-
         endpoint = EndpointConfig(**self._task.endpoint)
         while self._store is None and not self._is_over:
             # Told so, and nothing was written.
@@ -116,9 +113,6 @@ class _Writer:
             number += 1
 
     async def _tracker(self, turn: Turn, kept: Optional[Any]) -> Any:
-        from rasa.shared.core.trackers import DialogueStateTracker
-        from rasa.shared.exceptions import RasaException
-
         tracker: Optional[DialogueStateTracker] = None
         if turn.way == KEPT:
             tracker = kept
@@ -132,8 +126,6 @@ class _Writer:
         return tracker
 
     async def _save(self, lane: int, turn: Turn, tracker: Any) -> None:
-        from rasa.shared.exceptions import RasaException
-
         names = [
             journal.event_name(self._task.writer, lane, turn.number, number)
             for number in range(turn.events)
@@ -157,14 +149,6 @@ class _Writer:
 
 def _events(turn: Turn, names: List[str]) -> List[Any]:
     """Events of the kinds that a turn has, each with its name in its metadata."""
-    from rasa.shared.core.events import (
-        ActionExecuted,
-        ActiveLoop,
-        BotUttered,
-        SessionStarted,
-        UserUttered,
-    )
-
     kinds: List[Any] = [
         lambda metadata: UserUttered("hello", metadata=metadata),
         lambda metadata: ActiveLoop("some_form", metadata=metadata),
@@ -207,7 +191,6 @@ class _Clock:
 
 def _obey(disk_full: Path) -> None:
     """Let SQLite's file not grow while there is such a file, as on a full disk."""
-    import sqlalchemy
 
     @sqlalchemy.event.listens_for(sqlalchemy.pool.Pool, "checkout")
     def _limit(connection: Any, _record: Any, _proxy: Any) -> None:
