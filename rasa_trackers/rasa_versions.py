@@ -36,6 +36,9 @@ from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.shared.exceptions import ConnectionException, RasaException
 from rasa.shared.utils.common import all_subclasses
 
+#: What was tested, by the distribution that brings the module ``rasa``.
+_TESTED = {"rasa-pro": "3.21", "rasa": "3.6"}
+
 if TYPE_CHECKING:
     # Types are those of Rasa Open Source, beside which they are checked.
     from rasa.core.brokers.broker import EventBroker
@@ -46,8 +49,14 @@ if TYPE_CHECKING:
 else:
     try:
         from rasa.core.tracker_stores import tracker_store as _rasas
-    except ImportError:  # Rasa Open Source
-        from rasa.core import tracker_store as _rasas
+    except ImportError:
+        try:  # Rasa Open Source
+            from rasa.core import tracker_store as _rasas
+        except ImportError as missing:
+            raise ImportError(
+                f"it works with Rasa Open Source {_TESTED['rasa']} and Rasa Pro "
+                f"{_TESTED['rasa-pro']}, and this is another Rasa ({missing})"
+            ) from missing
     try:
         from rasa.events.v1.broker_event_mapper import broker_event_dict_to_event
     except ImportError:  # it has no ProtoJSON
@@ -77,9 +86,6 @@ __all__ = [
     "tracker_from_events",
     "user_id_of",
 ]
-
-#: What was tested, by the distribution that brings the module ``rasa``.
-_TESTED = {"rasa-pro": "3.21", "rasa": "3.6"}
 
 #: Whether a tracker says whose it is: Rasa Pro's does.
 KNOWS_USERS = "user_id" in inspect.signature(DialogueStateTracker.__init__).parameters

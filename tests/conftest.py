@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
+import hypothesis
 import pytest
 from rasa.shared.core.domain import Domain
 from rasa.utils.endpoints import EndpointConfig
@@ -25,6 +26,10 @@ def pytest_configure() -> None:
             "use `nox -s tests`"
         )
 
+
+# A machine that has much to do is no failure of what is tested on it.
+hypothesis.settings.register_profile("without deadline", deadline=None)
+hypothesis.settings.load_profile("without deadline")
 
 pytest_plugins = ["alone", "servers.fixtures"]
 

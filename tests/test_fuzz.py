@@ -30,9 +30,7 @@ on_each_database = pytest.mark.parametrize(
     ["memory", "sqlite", "postgresql", "oracle", "redis", "mongo"],
     indirect=True,
 )
-fuzzed = settings(
-    deadline=None, max_examples=25, suppress_health_check=list(HealthCheck)
-)
+fuzzed = settings(max_examples=25, suppress_health_check=list(HealthCheck))
 _numbers = itertools.count()
 
 #: What has a meaning in SQL, Redis' patterns and scripts, MongoDB, JSON, Python.

@@ -1243,6 +1243,7 @@ def test_sequence_that_is_far_behind_is_an_error(make_store, monkeypatch, big):
                 "ada",
                 store._encode(deadline, list(saved.events)),
                 last,
+                None,
                 False,
             ),
             timeout=5,

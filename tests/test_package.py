@@ -54,9 +54,10 @@ def test_every_store_takes_what_every_rasa_passes(name):
 
 def test_another_rasa_is_an_error_that_says_so():
     """And not a reason for its loader to use a store in memory."""
-    assert "works with Rasa Open Source 3.6" in run(
+    assert "rasa_trackers.SQLTrackerStore cannot be loaded: it works with Rasa" in run(
         "import sys, rasa_trackers\n"
         "sys.modules['rasa.core.tracker_store'] = None\n"
+        "sys.modules['rasa.core.tracker_stores'] = None\n"
         "from rasa.shared.exceptions import RasaException\n"
         "try: rasa_trackers.SQLTrackerStore\n"
         "except RasaException as error: print(error)\n"

@@ -898,8 +898,9 @@ async def test_tls_with_a_client_certificate(load, certificates, redis_server):
 def test_tls_where_there_is_none_and_the_other_way_round(
     load, certificates, redis_server
 ):
+    # Long enough for the error to be said, and not silence, on a busy machine.
     endpoint = redis_endpoint(
-        redis_server, timeout=2, ssl_ca_certs=certificates.ca_file
+        redis_server, timeout=6, ssl_ca_certs=certificates.ca_file
     )
     with pytest.raises(RasaException, match="'use_ssl'"):
         load({**endpoint, "use_ssl": True})

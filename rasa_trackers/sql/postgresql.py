@@ -356,7 +356,7 @@ class PostgreSQLEventLog(SQLEventLog):
         sender_id: str,
         entries: Sequence[Entry],
         after: int,
-        user: Optional[User],
+        user: Optional[User] = None,
     ) -> Tuple[str, Tuple[Any, ...]]:
         preparer = self._engine.dialect.identifier_preparer
         # Quoted where need be; what is not a name of ours goes as a parameter.

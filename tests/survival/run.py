@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
-from rasa.core.tracker_store import TrackerStore
 from rasa.shared.core.domain import Domain
 from rasa.utils.endpoints import EndpointConfig
 
+from rasa_api import TrackerStore, unwrapped
 from survival import journal, writer
 from survival.checker import Findings, Stored, check
 from survival.journal import Save
@@ -273,9 +273,8 @@ def _in_journals(plan: Plan, saves: Sequence[Save]) -> Dict[str, int]:
 def _unreadable(target: Target, stored: Stored) -> List[str]:
     """Conversations that Rasa does not read as they are stored."""
     with driver_of(target):
-        store = TrackerStore.create(
-            EndpointConfig(**target.endpoint(False)), Domain.empty()
-        )
+        endpoint = EndpointConfig(**target.endpoint(False))
+        store = unwrapped(TrackerStore.create(endpoint, Domain.empty()))
     try:
         return asyncio.run(_look(store, stored))
     finally:

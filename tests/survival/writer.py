@@ -22,7 +22,14 @@ from survival.plan import ALL_SESSIONS, FRESH, KEPT, Plan, Turn
 
 #: Modules that take seconds to import, for the process that writers are forked from.
 #: A module that is not there is not imported.
-HEAVY_MODULES = ["rasa.core.tracker_store", "rasa_trackers", "psycopg2", "pymongo"]
+HEAVY_MODULES = [
+    "rasa.core.tracker_store",
+    "rasa.core.tracker_stores.tracker_store",
+    "rasa_trackers",
+    "psycopg2",
+    "pymongo",
+    "redis",
+]
 
 
 class Task(NamedTuple):
@@ -83,18 +90,19 @@ class _Writer:
 
     def _open(self) -> None:
         """Open the store, again and again, as a container that is restarted."""
-        from rasa.core.tracker_store import TrackerStore
         from rasa.shared.core.domain import Domain
         from rasa.shared.exceptions import RasaException
         from rasa.utils.endpoints import EndpointConfig
 
+        from rasa_api import TrackerStore, unwrapped
+
+        endpoint = EndpointConfig(**self._task.endpoint)
         while self._store is None and not self._is_over:
             # Told so, and nothing was written.
             with contextlib.suppress(RasaException):
-                self._store = TrackerStore.create(
-                    EndpointConfig(**self._task.endpoint), Domain.empty()
-                )
-                assert type(self._store).__module__.startswith("rasa_trackers.")
+                store = unwrapped(TrackerStore.create(endpoint, Domain.empty()))
+                assert type(store).__module__.startswith("rasa_trackers.")
+                self._store = store
 
     async def _lane(self, lane: int) -> None:
         trackers: Dict[str, Any] = {}
