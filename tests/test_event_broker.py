@@ -11,6 +11,7 @@ from rasa.shared.exceptions import RasaException
 from conversations import (
     add,
     as_dicts,
+    as_messages,
     conversation,
     dicts,
     session_start,
@@ -52,7 +53,8 @@ def store(make_store, broker):
 
 def messages(sender_id, events):
     """What Rasa's own stores publish (``_stream_new_events``)."""
-    return [{"sender_id": sender_id, **event.as_dict()} for event in events]
+    published = as_messages(tracker(sender_id, events))
+    return [{"sender_id": sender_id, **message} for message in published]
 
 
 async def test_new_events_are_published_once_and_in_order(store, broker):

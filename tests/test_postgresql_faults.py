@@ -12,6 +12,7 @@ from rasa.shared.exceptions import ConnectionException, RasaException
 from conversations import (
     add,
     as_dicts,
+    as_messages,
     conversation,
     dicts,
     session_start,
@@ -119,7 +120,7 @@ async def test_reply_that_is_lost_after_the_commit(connect, proxy):
     await store.save(kept)
     fault.wait()
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
-    assert broker.published == as_dicts(kept)
+    assert broker.published == as_messages(kept)
 
 
 async def test_reply_that_is_lost_of_the_first_save(connect, proxy):
@@ -199,7 +200,7 @@ async def test_save_that_failed_is_made_good_by_the_next_one(connect, proxy):
     add(kept, turn())
     await store.save(kept)
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
-    assert broker.published == as_dicts(kept)
+    assert broker.published == as_messages(kept)
 
 
 async def test_server_that_is_away_is_an_error_in_time(connect, proxy):
@@ -274,7 +275,7 @@ async def test_append_that_ends_after_its_deadline_is_stored_and_published_once(
     await store.save(kept)
     late.set()
     store._calls._pool.shutdown()
-    assert broker.published == as_dicts(kept)
+    assert broker.published == as_messages(kept)
     stored = connect()
     assert as_dicts(await stored.retrieve("ada")) == as_dicts(kept)
 
@@ -301,7 +302,7 @@ async def test_commit_that_ends_after_its_deadline_is_published_by_the_next_save
     late.set()
     await store.save(kept)
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
-    assert broker.published == as_dicts(kept)
+    assert broker.published == as_messages(kept)
 
 
 async def test_saves_that_wait_for_one_another_are_errors_in_time(connect, proxy):
