@@ -23,7 +23,6 @@ from rasa.utils.endpoints import EndpointConfig
 
 from rasa_api import TrackerStore, unwrapped
 
-
 # Rasa Pro logs to standard output; what is said there is the tasks' alone.
 answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
 os.dup2(2, 1)
