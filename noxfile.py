@@ -101,7 +101,7 @@ def bench(session: nox.Session) -> None:
     session.run("uv", "pip", "install", "--python", str(python), PRO, ".")
     measured = ["benchmarks/run.py", "--pro", str(python), *session.posargs]
     session.run("python", *measured, env=BENCHMARK, interrupt_timeout=30)
-    session.run("python", "benchmarks/report.py")
+    session.run("python", "benchmarks/report.py", "--only", "benchmark")
 
 
 @nox.session(name="bench-check", python=PYTHON, default=False)
@@ -118,7 +118,7 @@ def torture(session: nox.Session) -> None:
     session.install(RASA, ".", "--group", "bench")
     tortured = ["benchmarks/torture.py", *session.posargs]
     session.run("python", *tortured, env=BENCHMARK, interrupt_timeout=30)
-    session.run("python", "benchmarks/report.py")
+    session.run("python", "benchmarks/report.py", "--only", "torture")
 
 
 # Programs that build and run images, each with the Debian package that has it.

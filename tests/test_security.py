@@ -137,6 +137,15 @@ SECRET, QUOTED = "S3cret/pass:word@%&", "S3cret%2Fpass%3Aword%40%25%26"
         {"url": f"redis://{{place}}?password={QUOTED}&misspelt=1"},
         {"url": f"ada:{SECRET}@{{place}}"},
         {"url": f"reddis://ada:{QUOTED}@{{place}}"},
+        *(
+            {"url": "{place}", "deployment_mode": mode, "endpoints": [endpoint]}
+            for mode in ("cluster", "sentinel")
+            for endpoint in (
+                f"ada:{SECRET}@127.0.0.1:1",
+                f"redis://ada:{QUOTED}@127.0.0.1:1",
+                f"ada:{SECRET}@127.0.0.1",
+            )
+        ),
     ],
 )
 @pytest.mark.parametrize("alive", [False, True], ids=["dead", "alive"])

@@ -1,5 +1,6 @@
 """Images are built and run for real; what is missing for that is an error, no skip."""
 
+import json
 import os
 import subprocess
 import sysconfig
@@ -96,6 +97,18 @@ def docker(engine: Engine, compose_2: Dict[str, str]) -> Iterator[Dict[str, str]
     """The environment of a Docker client and an engine for it."""
     with engine.docker() as environment:
         yield {**environment, **compose_2}
+
+
+@pytest.fixture(scope="session")
+def model(engine: Engine, docker: Dict[str, str], rasa_image: str) -> Path:
+    """The demo assistant, in the volume of docker-compose.yml and as a file."""
+    assert rasa_image
+    service = compose.Compose.of_profile(docker, "postgres", "mounted")
+    with service:
+        service("run", "--rm", "--no-deps", "train")
+    volume = engine.podman("volume", "inspect", "docker_models")
+    (file,) = Path(json.loads(volume)[0]["Mountpoint"]).glob("*.tar.gz")
+    return file
 
 
 @pytest.fixture(scope="session")

@@ -63,14 +63,13 @@ def turn_away(engine: Engine, debian: str, name: str, port: int) -> None:
     )
 
 
-@pytest.mark.usefixtures("rasa_image", "baked_image", "store_images")
+@pytest.mark.usefixtures("model", "baked_image", "store_images")
 @pytest.mark.parametrize("profile", PORTS)
 def test_docker_compose_up(
     engine: Engine, docker: Dict[str, str], debian_image: str, profile: str
 ) -> None:
     rasa = f"rasa-{profile}"
     with Compose.of_profile(docker, profile, "mounted") as mounted:
-        mounted("run", "--rm", "--no-deps", "train")
         # The store comes up after Rasa.
         mounted("up", "--detach", "--no-deps", rasa)
         with log_shown(engine, mounted, rasa):
@@ -106,10 +105,10 @@ def the_database_is_shown(engine: Engine, compose: Compose) -> None:
     assert b"rasa" in get(f"{url}/db/rasa/", Authorization=f"Basic {login}")
 
 
-@pytest.mark.usefixtures("rasa_image", "baked_image", "store_images")
+@pytest.mark.usefixtures("baked_image", "store_images")
 @pytest.mark.parametrize("number", range(2), ids=["mounted", "baked"])
 def test_the_readmes_recipe_runs(
-    engine: Engine, docker: Dict[str, str], number: int, tmp_path: Path
+    engine: Engine, docker: Dict[str, str], model: Path, number: int, tmp_path: Path
 ) -> None:
     compose_file, endpoints = recipes()[number]
     (tmp_path / "docker-compose.yml").write_text(compose_file, "utf-8")
@@ -118,14 +117,11 @@ def test_the_readmes_recipe_runs(
     ours = 'services: {rasa: {ports: !override ["127.0.0.1::5005"]}}'
     (tmp_path / "docker-compose.override.yml").write_text(ours, "utf-8")
     (tmp_path / "models").mkdir()
-    (tmp_path / "models").chmod(0o777)
+    shutil.copy(str(model), str(tmp_path / "models"))
     ignored = shutil.ignore_patterns("__pycache__")
     package = tmp_path / "rasa_trackers"
     shutil.copytree(str(CHECKOUT / "rasa_trackers"), str(package), ignore=ignored)
-    training = compose_services("postgres", RASA_VARIANT="mounted")["train"]["command"]
-    assistant = f"--volume={CHECKOUT / 'docker' / 'assistant'}:/app/assistant:ro"
     with Compose(docker, tmp_path) as recipe, log_shown(engine, recipe, "rasa"):
-        recipe("run", "--rm", "--no-deps", assistant, "rasa", *training)
         recipe("up", "--detach")
         url = recipe.url("rasa", 5005)
         wait_until(lambda: get(url), "Rasa", START_SECONDS, (OSError,))
@@ -173,9 +169,10 @@ def test_the_baked_image_holds_the_package_and_nothing_of_this_machine(
 
 
 def test_the_images_health_check_needs_a_rasa_that_answers(
-    engine: Engine, baked_image: str
+    engine: Engine, baked_image: str, model: Path
 ) -> None:
-    name = engine.start("rasa", "--network=none", baked_image, "run")
+    models = f"--volume={model.parent}:/app/models:ro"
+    name = engine.start("rasa", "--network=none", models, baked_image, "run")
     try:
         assert not engine.is_healthy(name)
         wait_until_healthy(engine, name)

@@ -272,9 +272,16 @@ def _addresses(mode: str, endpoints: Any, address: Address) -> List[Address]:
 
 def _endpoint(endpoint: Any) -> Address:
     host, _, port = str(endpoint).rpartition(":")
+    if "@" in host or "/" in host:
+        # What stands before the @ is not shown.
+        raise RasaException(
+            "An entry of the option 'endpoints' of the tracker store has more than "
+            "host:port. Correct it in endpoints.yml, and set 'username' and 'password' "
+            "beside it."
+        )
     if not isinstance(endpoint, str) or not host or not port.isdecimal():
         raise RasaException(
-            f"{endpoint!r} in the option 'endpoints' of the tracker store is not a "
+            f"{str(endpoint).rpartition('@')[2]!r} in the option 'endpoints' of the tracker store is not a "
             f"host:port. Correct it in endpoints.yml."
         )
     number = options.port_number(port)

@@ -203,6 +203,8 @@ def connect(
 class Connection:
     #: Of what Oracle SQLAlchemy shall think it is.
     version = "19.3.0.0.0"
+    #: Asked for by SQLAlchemy 2.0, of python-oracledb alone.
+    max_identifier_length = 128
 
     def __init__(self, stream: socket.socket) -> None:
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -109,7 +109,7 @@ class Writers:
         self._processes: List[Any] = [None] * plan.writers
         self._lives: List[int] = [0] * plan.writers
         self.crashed: List[str] = []
-        #: How many had a small pool.
+        #: How many had a small pool, where a pool has a size.
         self.small_pools = 0
 
     def file(self, number: int, suffix: str) -> Path:
@@ -164,7 +164,11 @@ class Writers:
     def _start(self, number: int) -> None:
         small = self._plan.has_small_pool(number, self._lives[number])
         self._lives[number] += 1
-        self.small_pools += small
+        pools = [
+            (self._target.endpoint(one), self._target.environment(one))
+            for one in (False, True)
+        ]
+        self.small_pools += small and pools[0] != pools[1]
         task = writer.Task(
             self._plan,
             number,
