@@ -281,8 +281,8 @@ def _endpoint(endpoint: Any) -> Address:
         )
     if not isinstance(endpoint, str) or not host or not port.isdecimal():
         raise RasaException(
-            f"{str(endpoint).rpartition('@')[2]!r} in the option 'endpoints' of the tracker store is not a "
-            f"host:port. Correct it in endpoints.yml."
+            f"{str(endpoint).rpartition('@')[2]!r} in the option 'endpoints' of the "
+            f"tracker store is not a host:port. Correct it in endpoints.yml."
         )
     number = options.port_number(port)
     assert number is not None  # noqa: S101 - for mypy: it is not empty
