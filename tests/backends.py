@@ -77,15 +77,16 @@ def _oracle(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
         yield dict(server.endpoint)
         server.drop_database(database)
         return
-    with pytest.MonkeyPatch.context() as patch:
-        servers = Path(h2.__file__).parent
-        patch.setenv(
-            "PYTHONPATH",
-            os.pathsep.join([str(servers / "h2_modules"), str(servers.parent)]),
-        )
-        patch.setitem(sys.modules, "cx_Oracle", h2_driver)
-        yield server.endpoint(database)
-        server.drop_database(database)
+    # The test's own, so that what it sets besides is undone in the right order.
+    patch = request.getfixturevalue("monkeypatch")
+    servers = Path(h2.__file__).parent
+    patch.setenv(
+        "PYTHONPATH",
+        os.pathsep.join([str(servers / "h2_modules"), str(servers.parent)]),
+    )
+    patch.setitem(sys.modules, "cx_Oracle", h2_driver)
+    yield server.endpoint(database)
+    server.drop_database(database)
 
 
 def _redis(fixture: str, **options: Any) -> DatabaseContext:

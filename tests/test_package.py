@@ -92,6 +92,8 @@ def test_folder_mounted_into_a_project_is_enough(tmp_path):
         "from rasa.utils.endpoints import EndpointConfig\n"
         "endpoint = EndpointConfig(type='rasa_trackers.SQLTrackerStore')\n"
         "store = TrackerStore.create(endpoint)\n"
+        # Rasa Pro's loader puts it into a wrapper.
+        "store = getattr(store, '_tracker_store', store)\n"
         "print(sys.modules[type(store).__module__].__file__)",
         cwd=str(tmp_path),
     )
