@@ -13,6 +13,7 @@ import inspect
 import logging
 import os
 from importlib import metadata
+from importlib.util import find_spec
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -68,6 +69,7 @@ logger = logging.getLogger(__name__)
 
 __all__ = [
     "KNOWS_USERS",
+    "MAKES_STORES_AGAIN",
     "ConnectionException",
     "DialogueStateTracker",
     "Domain",
@@ -89,6 +91,12 @@ __all__ = [
 
 #: Whether a tracker says whose it is: Rasa Pro's does.
 KNOWS_USERS = "user_id" in inspect.signature(DialogueStateTracker.__init__).parameters
+
+#: Whether Rasa makes a store anew after each call that has failed, on the event loop.
+#: ``AuthRetryTrackerStore`` does (Pro 3.21).
+MAKES_STORES_AGAIN = (
+    find_spec(f"{_rasas.__package__}.auth_retry_tracker_store") is not None
+)
 
 # Rasa Pro marks events that come out of a store, so that they get no new identity.
 _REPLAY: Dict[str, Any] = (
@@ -365,7 +373,18 @@ def broker_messages(
         return
     sender_id, user_id = tracker.sender_id, user_id_of(tracker)
     if _uses_proto_json(store):
-        yield from _rasas.serialise_events_for_broker(events, sender_id, user_id)
+        for event in events:
+            try:
+                bodies = _rasas.serialise_events_for_broker([event], sender_id, user_id)
+            except Exception:
+                logger.exception(
+                    "An event of conversation %r is stored, but ProtoJSON cannot "
+                    "express it, so %s is not told of it.",
+                    sender_id,
+                    type(broker).__name__,
+                )
+                continue
+            yield from bodies
         return
     environment = os.environ.get("RASA_ENVIRONMENT")
     for event in events:

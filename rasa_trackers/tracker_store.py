@@ -59,7 +59,7 @@ from rasa_trackers.rasa_versions import (
     RasaException,
     TrackerStore,
 )
-from rasa_trackers.reconciliation import new_events, rewritten
+from rasa_trackers.reconciliation import Choice, new_events, rewritten
 
 logger = logging.getLogger(__name__)
 
@@ -83,9 +83,8 @@ _SLICE = 250
 
 _MARK = "_rasa_trackers_mark"
 
-#: Databases that a store of this process has been at, by their names: their options
-#: are right.
-_OPENED: Set[str] = set()
+#: Places that a store of this process has been at: its options are right.
+_OPENED: Set[Tuple[object, ...]] = set()
 
 
 class _Expected:
@@ -186,6 +185,36 @@ def _identity(event: Event) -> Tuple[str, Optional[float]]:
     return event.type_name, event.timestamp
 
 
+def _left(
+    choices: Sequence[Choice],
+    log: Sequence[Stored],
+    stored: Sequence[Optional[Event]],
+    entries: Sequence[Entry],
+    texts: Sequence[str],
+) -> List[Entry]:
+    """What is left of a log; the text of an event that has not changed stays as it is.
+
+    Args:
+        choices: What to take from where.
+        log: The log.
+        stored: The events of the log; ``None`` for what cannot be read.
+        entries: The events of the tracker, as they would be written.
+        texts: The same, to be compared.
+    """
+    left = []
+    for place, at in choices:
+        event = None if at is None else stored[at]
+        text = None if event is None else encode(event).data
+        entry = None if place is None else entries[place]
+        if at is not None and (place is None or text == texts[place]):
+            data = log[at].data
+            kept = entry or (unreadable(data) if event is None else encode(event))
+            entry = kept._replace(data=data)
+        assert entry is not None  # noqa: S101 - it is in one of the two at least
+        left.append(entry)
+    return left
+
+
 def _in_event_loop() -> bool:
     try:
         asyncio.get_running_loop()
@@ -278,9 +307,14 @@ class EventLogTrackerStore(TrackerStore):
         self._next_purge = time.monotonic()
         self._opening = threading.Lock()
         self._is_open = False
-        if log.name in _OPENED and _in_event_loop():
-            # Rasa Pro makes a store anew for each call that has failed, on the event
-            # loop (``AuthRetryTrackerStore``, 3.21). The first call opens this one.
+        # With what decides whether the server lets it in and has what it needs.
+        self._place = (type(self), log.name, record_exp, hash(tuple(secrets)))
+        if (
+            rasa_versions.MAKES_STORES_AGAIN
+            and self._place in _OPENED
+            and _in_event_loop()
+        ):
+            # The first call opens it, and not this thread, in which everybody waits.
             return
         try:
             self._calls.run_blocking(self._open, timeout=startup_timeout)
@@ -302,7 +336,7 @@ class EventLogTrackerStore(TrackerStore):
             if not self._is_open:
                 self._calls.patiently(deadline, self._log.open)
                 self._is_open = True
-                _OPENED.add(self._log.name)
+                _OPENED.add(self._place)
 
     async def _run(self, function: Callable[..., Result], *args: object) -> Result:
         """Run ``function(deadline, *args)`` in a thread, on a log that is open."""
@@ -775,9 +809,7 @@ class EventLogTrackerStore(TrackerStore):
         if not events:
             page = self._newest(deadline, sender_id)
             return [], _end(page), page.user_id
-        texts = [
-            entry.data for entry in self._encode(deadline, self._as_stored(events))
-        ]
+        texts = self._comparable(deadline, events)
         stored: List[str] = []
         newest: Optional[Page] = None
         complete = False
@@ -796,8 +828,11 @@ class EventLogTrackerStore(TrackerStore):
             deadline, lambda: self._log.read_back(sender_id, limit=1)
         )
 
-    def _as_stored(self, events: Iterable[Event]) -> List[Event]:
-        return [rasa_versions.as_stored(self, event) for event in events]
+    def _comparable(self, deadline: Deadline, events: List[Event]) -> List[str]:
+        """What the texts of a tracker's events are in a log, to be compared."""
+        with deadline.suspended():
+            stored = [rasa_versions.as_stored(self, event) for event in events]
+        return [entry.data for entry in self._encode(deadline, stored)]
 
     def _encode(
         self,
@@ -924,10 +959,11 @@ class EventLogTrackerStore(TrackerStore):
         Raises:
             ConnectionException: when the server could not be reached in time.
         """
-        async with self._turn(str(sender_id)):
+        checked = self._checked(sender_id)
+        async with self._turn(checked):
             erased = await self._run(
                 lambda deadline: self._calls.patiently(
-                    deadline, lambda: self._log.delete(sender_id)
+                    deadline, lambda: self._log.delete(checked)
                 )
             )
         logger.info(
@@ -974,8 +1010,7 @@ class EventLogTrackerStore(TrackerStore):
         sender_id = self._checked(tracker.sender_id)
         serialise = rasa_versions.serialiser(self, sender_id, user_id)
         entries = self._encode(deadline, events, serialise)
-        comparable = self._as_stored(events)
-        texts = [entry.data for entry in self._encode(deadline, comparable)]
+        texts = self._comparable(deadline, events)
         mark: Optional[_Mark] = getattr(tracker, _MARK, None)
         for _ in range(_MOST_CONFLICTS):
             log = self._calls.patiently(
@@ -987,24 +1022,11 @@ class EventLogTrackerStore(TrackerStore):
                 known = sum(each.position <= mark.position for each in log.events)
             choices = rewritten(
                 [event and _identity(event) for event in stored],
-                [_identity(event) for event in comparable],
+                [_identity(event) for event in events],
                 known,
             )
-            left: List[Entry] = []
-            for choice in choices:
-                data, event = "", None
-                if choice.stored is not None:
-                    data = log.events[choice.stored].data
-                    event = stored[choice.stored]
-                if choice.event is None:
-                    left.append(
-                        encode(event)._replace(data=data) if event else unreadable(data)
-                    )
-                    continue
-                entry = entries[choice.event]
-                if event and encode(event).data == texts[choice.event]:
-                    entry = entry._replace(data=data)
-                left.append(entry)
+            with deadline.suspended():
+                left = _left(choices, log.events, stored, entries, texts)
             user = None
             if user_id is not None:
                 began = timestamp_of(left[0].data) if left else -math.inf

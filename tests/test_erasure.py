@@ -7,6 +7,7 @@ import copy
 
 import pytest
 from rasa.shared.core.events import SlotSet, UserUttered
+from rasa.shared.exceptions import RasaException
 
 from backends import DURABLE
 from conversations import (
@@ -51,6 +52,11 @@ async def test_deleted_conversation_is_unknown(store):
 async def test_deleting_an_unknown_conversation_is_no_error(store):
     await store.delete("unknown")
     assert list(await store.keys()) == []
+
+
+async def test_sender_id_that_is_no_text_is_an_error(store):
+    with pytest.raises(RasaException, match="its sender id is a int"):
+        await store.delete(1)
 
 
 async def test_deleted_conversation_begins_anew(store):

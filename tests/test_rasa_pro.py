@@ -454,6 +454,18 @@ async def test_messages_are_those_of_rasas_store(
         assert message["metadata"]["rasa_environment"] == "production"
 
 
+async def test_event_that_proto_json_cannot_express_costs_the_others_nothing(
+    make_store, caplog
+):
+    broker = Broker()
+    store = mantle(make_store(broker))
+    kept = tracker("ada")
+    add(kept, [UserUttered("lone \ud800"), BotUttered("next")])
+    await store.save(kept)
+    assert [message["bot"]["text"] for message in broker.published] == ["next"]
+    assert "so Broker is not told of it" in caplog.text
+
+
 async def test_broker_that_must_see_no_personal_data_gets_none(make_store):
     broker = Broker(stream_pii=False)
     store = make_store(broker)
@@ -506,6 +518,13 @@ async def test_store_that_is_made_again_does_not_block_the_event_loop(
     assert opened == [wrapped._tracker_store._log]
     assert kept.user_id == "u"
     first.close()
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_store_with_other_options_is_opened_at_once(wrapped, endpoint, domain):
+    """Else its mistakes would not show before the first message."""
+    with pytest.raises(rasa_versions.RasaException, match="password"):
+        TrackerStore.create(EndpointConfig(**{**endpoint, "password": "wrong"}), domain)
 
 
 # Rasa Pro's jobs for privacy

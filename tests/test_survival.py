@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
+import sys
 
 import pytest
 
@@ -14,7 +16,7 @@ from survival.checker import check
 from survival.journal import Journal, Save, event_name
 from survival.plan import Plan
 from survival.run import CLOCK_JUMP, SAVES_CUT_OFF, WRITER_KILLED, run
-from survival.stores import STORES
+from survival.stores import STORES, Oracle, driver_of
 
 
 def save(turn, events=2, *, conversation="ada", acknowledged=True, lane=0):
@@ -142,3 +144,10 @@ def test_all_that_was_acknowledged_survives(name):
 
 #: Faults that wait for something, which may not come while they do.
 MAY_MISS = {"request lost", "answer lost", "request late", "write cut short"}
+
+
+def test_stand_in_for_a_driver_leaves_with_its_store():
+    before = sys.modules.get("cx_Oracle")
+    with driver_of(Oracle()):
+        assert importlib.import_module("cx_Oracle").__name__ == "servers.h2_driver"
+    assert sys.modules.get("cx_Oracle") is before

@@ -326,11 +326,7 @@ class SQLEventLog(EventLog):
             parameters.update(limit=limit, before=before)
         with self._engine.connect() as connection:
             rows = self._fetch(connection.execute(statement, parameters))
-        # A row without text is a damaged one, and no reason to lose the others.
-        stored = [
-            Stored(position, data if isinstance(data, str) else "")
-            for position, data, _ in rows
-        ]
+        stored = [Stored(position, _text(data)) for position, data, _ in rows]
         if limit is not None:
             stored.reverse()
         return Page(
@@ -365,7 +361,7 @@ class SQLEventLog(EventLog):
                 for sender_id, data in connection.execute(
                     self._texts, {"sender_ids": batch}
                 ):
-                    texts.setdefault(sender_id, []).append(data or "")
+                    texts.setdefault(sender_id, []).append(_text(data))
         return [
             Conversation(sender_id, began, texts[sender_id])
             for sender_id, began in found
@@ -376,7 +372,7 @@ class SQLEventLog(EventLog):
     def _users_conversations(
         self, user_id: str, limit: Optional[int], skip: int
     ) -> Any:
-        users, events = self._tables.users, self._events
+        users, events = self._users, self._events
         assert users is not None  # noqa: S101 - asked before
         began = users.c.conversation_started_timestamp
         statement = (
@@ -468,6 +464,11 @@ def _column_text(text: Optional[str], encoding: str) -> Optional[str]:
         return None
     storable = text.replace("\0", "\ufffd").encode(encoding, "backslashreplace")
     return storable.decode(encoding)[:COLUMN_LENGTH]
+
+
+def _text(data: Any) -> str:
+    # A row without text is a damaged one, and no reason to lose the others.
+    return data if isinstance(data, str) else ""
 
 
 def fetch_from_driver(result: Any, dialect: Any) -> Sequence[Any]:

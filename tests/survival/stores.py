@@ -503,9 +503,15 @@ STORES: Dict[str, Type[Target]] = {
 
 @contextlib.contextmanager
 def driver_of(target: Target) -> Iterator[None]:
-    """Lets this process find the modules that only this store needs."""
+    """Lets this process find the modules that only this store needs, for a while."""
+    files = (file for folder in target.modules for file in Path(folder).glob("*.py"))
+    names = [file.stem for file in files]
+    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     sys.path[:0] = target.modules
     try:
         yield
     finally:
         del sys.path[: len(target.modules)]
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(before)
