@@ -1,4 +1,4 @@
-"""Nothing is injected, no password shown, no pickle loaded."""
+"""Nothing is injected, no password shown, no server trusted blindly, no pickle read."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from psycopg2 import sql
-from rasa.shared.exceptions import RasaException
+from rasa.shared.exceptions import ConnectionException, RasaException
 
 import rasa_trackers
 from conversations import as_dicts, dicts, session_start, tracker
 from servers import h2
 from servers.silent import closed_port
+from servers.tls import Certificates, postgresql_tls
 
 SQL = "rasa_trackers.SQLTrackerStore"
 PACKAGE = Path(rasa_trackers.__file__).parent
@@ -193,6 +194,84 @@ def _shows_none(load, caplog, options, place):
     text = "\n".join([*shown, caplog.text, repr(raised.value)])
     assert "S3cret" not in text
     assert "pass:word" not in text
+
+
+# TLS, which is verified; of Redis, MongoDB and Oracle it stands with their options
+
+
+@pytest.fixture(scope="module")
+def postgresql_tls_port(certificates, postgres_server):
+    with postgresql_tls(
+        certificates, postgres_server.host, postgres_server.port
+    ) as port:
+        yield port
+
+
+@pytest.fixture
+def tls_endpoint(endpoint, postgresql_tls_port, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))  # where libpq looks for authorities
+    return {**endpoint, "port": postgresql_tls_port, "timeout": 5}
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_postgresql_server_is_verified(
+    load, make_store, tls_endpoint, certificates, caplog, host
+):
+    query = {"sslmode": "verify-full", "sslrootcert": certificates.ca_file}
+    store = load({**tls_endpoint, "url": host, "query": query})
+    events = session_start()
+    await store.save(tracker("ada", events))
+    assert as_dicts(await make_store().retrieve("ada")) == dicts(events)
+    assert "sslmode" not in caplog.text
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
+def test_postgresql_server_of_another_authority_is_refused(load, tls_endpoint, mode):
+    with Certificates() as others:
+        query = {"sslmode": mode, "sslrootcert": others.ca_file}
+        with pytest.raises(RasaException, match="Correct sslmode") as error:
+            load({**tls_endpoint, "query": query})
+        assert not isinstance(error.value, ConnectionException)
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_certificate_of_another_postgresql_server_is_refused(
+    load, tls_endpoint, certificates
+):
+    query = {
+        "sslmode": "verify-full",
+        "sslrootcert": certificates.ca_file,
+        "hostaddr": "127.0.0.1",
+    }
+    with pytest.raises(RasaException, match="Correct sslmode"):
+        load({**tls_endpoint, "url": "postgres.example.com", "query": query})
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("place", ["query", "url", "SQL_TRACKER_STORE_SSL_MODE"])
+def test_postgresql_server_that_is_not_verified_is_warned_of(
+    load, tls_endpoint, postgres_server, monkeypatch, caplog, place
+):
+    """Libpq does not verify with ``require``, whatever its name promises."""
+    if place == "query":
+        tls_endpoint["query"] = {"sslmode": "require"}
+    elif place == "url":
+        url = postgres_server.url(tls_endpoint["db"], tls_endpoint["port"])
+        tls_endpoint["url"] = f"{url}?sslmode=require"
+    else:
+        monkeypatch.setenv(place, "require")
+    load(tls_endpoint)
+    assert "sslmode 'require'" in caplog.text
+    assert "verify-full" in caplog.text
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("query", [{}, {"sslmode": "disable"}])
+def test_no_warning_where_no_tls_is_asked_for(load, endpoint, caplog, query):
+    load({**endpoint, "query": query})
+    assert "sslmode" not in caplog.text
 
 
 # Pickles

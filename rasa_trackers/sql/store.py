@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple
 
 from sqlalchemy.engine.url import URL
@@ -274,6 +275,7 @@ def _postgresql_log(
             "the tracker store no connection. Raise one of them."
         )
     url = _with_tls_of_environment(url)
+    _warn_of_unverified_server(url)
     engine = postgresql_engine(
         url, timeout=timeout, pool_size=pool_size, max_overflow=max_overflow
     )
@@ -310,6 +312,27 @@ def _with_tls_of_environment(url: URL) -> URL:
         if os.environ.get(variable) and option not in url.query
     }
     return url.update_query_dict(wanted) if wanted else url
+
+
+def _warn_of_unverified_server(url: URL) -> None:
+    """Log if TLS is asked for in a way in which anybody can pose as the server.
+
+    Without a file of authorities, libpq then checks no certificate
+    (postgresql.org/docs/current/libpq-ssl.html).
+    """
+    mode = url.query.get("sslmode") or os.environ.get("PGSSLMODE")
+    trusted = url.query.get("sslrootcert") or os.environ.get("PGSSLROOTCERT")
+    if mode not in ("allow", "prefer", "require") or trusted:
+        return
+    if mode == "require" and Path("~/.postgresql/root.crt").expanduser().exists():
+        return
+    logger.warning(
+        "%s: with sslmode '%s' nothing shows that the server is the one you mean, so "
+        "that others could read the conversations. Set 'sslmode: verify-full' and "
+        "'sslrootcert', the file with your authority's certificate, in 'query'.",
+        described(url),
+        mode,
+    )
 
 
 def _from_environment(name: str, default: int, minimum: int) -> int:

@@ -27,6 +27,8 @@ QUIET_SECONDS = 0.05
 T = TypeVar("T")
 FaultT = TypeVar("FaultT", bound="Fault")
 Streams = Tuple[asyncio.StreamReader, asyncio.StreamWriter]
+# A request and its answer.
+Greeting = Tuple[bytes, bytes]
 # Bytes, and the loop's time at which they may go on.
 Piece = Tuple[float, bytes]
 
@@ -182,6 +184,7 @@ class TcpProxy(ContextManager["TcpProxy"]):
         target_host: str,
         target_port: int,
         ssl_context: Optional[ssl.SSLContext] = None,
+        greeting: Optional[Greeting] = None,
     ) -> None:
         """Listen and forward.
 
@@ -190,6 +193,7 @@ class TcpProxy(ContextManager["TcpProxy"]):
             target_port: Port of the server, which need not be there yet.
             ssl_context: Server context, to speak TLS with the client and plain TCP with
                 the server.
+            greeting: What clients say first, and what the proxy itself answers.
         """
         self.host = HOST
         self.port = free_port()
@@ -197,6 +201,7 @@ class TcpProxy(ContextManager["TcpProxy"]):
         self.round_trips = 0
         self._target = (target_host, target_port)
         self._ssl_context = ssl_context
+        self._greeting = greeting
         self._delay = 0.0
         self._faults: List[Fault] = []
         self._connections: Set[_Connection] = set()
@@ -381,6 +386,8 @@ class _Connection:
         self.proxy._connections.discard(self)
 
     async def run(self) -> None:
+        if not await self._greet():
+            return
         try:
             self.server = await asyncio.open_connection(*self.proxy._target)
         except OSError:
@@ -400,6 +407,20 @@ class _Connection:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _greet(self) -> bool:
+        if not self.proxy._greeting:
+            return True
+        request, answer = self.proxy._greeting
+        reader, writer = self.client
+        try:
+            if await reader.readexactly(len(request)) != request:
+                return False
+            writer.write(answer)
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            return False
+        return True
 
     async def _receive_requests(self, queue: "asyncio.Queue[Piece]") -> None:
         while True:

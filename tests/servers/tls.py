@@ -1,7 +1,8 @@
 """TLS for servers that have none: certificates, and a proxy that ends TLS."""
 
+import contextlib
 import ssl
-from typing import ContextManager
+from typing import ContextManager, Iterator
 
 import trustme
 
@@ -78,3 +79,16 @@ def tls_terminator(
         target_port,
         certificates.server_context(client_certificate_required),
     )
+
+
+#: What PostgreSQL's clients ask before they speak TLS, and what they are told.
+SSL_REQUEST = (bytes.fromhex("00000008 04d2162f"), b"S")
+
+
+@contextlib.contextmanager
+def postgresql_tls(certificates: Certificates, host: str, port: int) -> Iterator[int]:
+    """The port at which a PostgreSQL server that has no TLS has it."""
+    with tls_terminator(certificates, host, port) as tls, TcpProxy(
+        tls.host, tls.port, greeting=SSL_REQUEST
+    ) as proxy:
+        yield proxy.port
