@@ -74,20 +74,6 @@ def watched(make_store, commands):
     return store
 
 
-@pytest.fixture
-def collection(endpoint):
-    with pymongo.MongoClient(endpoint["url"]) as client:
-        yield client[endpoint["db"]]["conversations"]
-
-
-@pytest.fixture
-def rasas(endpoint, domain):
-    """Rasa's own store on the same collection."""
-    store = RasasOwnStore(domain, host=endpoint["url"], db=endpoint["db"])
-    yield store
-    store.client.close()
-
-
 def entries(*names):
     return [Entry(f'{{"name": "{name}"}}', "slot", 1.0, None, name) for name in names]
 

@@ -10,27 +10,12 @@ import pymongo.monitoring
 import pytest
 
 from conversations import add, as_dicts, conversation, dicts, tracker, turn
-from rasa_api import MongoTrackerStore as RasasOwnStore
 from rasa_trackers.event_log import START, Conversation, Entry, User
 from servers.mongo import MongoServer
 
 pytestmark = pytest.mark.parametrize("backend", ["mongo"], indirect=True)
 
 BOTH = {"user_id", "conversation_started_timestamp"}
-
-
-@pytest.fixture
-def collection(endpoint):
-    with pymongo.MongoClient(endpoint["url"]) as client:
-        yield client[endpoint["db"]]["conversations"]
-
-
-@pytest.fixture
-def rasas(endpoint, domain):
-    """Rasa Pro's own store on the same collection."""
-    store = RasasOwnStore(domain, host=endpoint["url"], db=endpoint["db"])
-    yield store
-    store.client.close()
 
 
 class Commands(pymongo.monitoring.CommandListener):

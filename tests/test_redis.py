@@ -29,6 +29,7 @@ from conversations import (
 from rasa_trackers.event_log import START, Entry, User
 from rasa_trackers.redis.keys import Namespace, hash_tag
 from rasa_trackers.redis.log import _TAKE_OVER, _sha1
+from redis_fixtures import on_servers
 from servers.proxy import TcpProxy
 from servers.redis import REDIS, VALKEY, RedisCluster, RedisSentinel, RedisServer
 from servers.tls import Certificates, tls_terminator
@@ -56,43 +57,10 @@ NAMES = [
     "a\nb\0c",
     "%7B",
 ]
-on_servers = pytest.mark.parametrize(
-    "server_fixture", ["redis_server", "valkey_server", "redis_cluster"]
-)
 on_both_flavours = pytest.mark.parametrize(
     "server_fixture", ["redis_server", "valkey_server"]
 )
 any_prefix = pytest.mark.parametrize("key_prefix", [None, "bot1"])
-
-
-@pytest.fixture
-def server_fixture():
-    return "redis_server"
-
-
-@pytest.fixture
-def server(request, server_fixture):
-    """A server without keys, shared with other tests."""
-    server = request.getfixturevalue(server_fixture)
-    with server.client() as client:
-        client.flushall()
-    return server
-
-
-@pytest.fixture
-def client(server):
-    with server.client() as client:
-        yield client
-
-
-@pytest.fixture
-def connect(load, server, domain):
-    """Makes stores."""
-
-    def connect(**options):
-        return load(redis_endpoint(server, **options), domain)
-
-    return connect
 
 
 @pytest.fixture

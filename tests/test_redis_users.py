@@ -16,44 +16,12 @@ from backends import redis_endpoint
 from conversations import add, as_dicts, dicts, session_start, tracker, turn
 from rasa_trackers.event_log import START, Conversation, Entry, User
 from rasa_trackers.redis import log as redis_log
+from redis_fixtures import on_servers
 from servers.redis import REDIS, VALKEY, RedisCluster, RedisServer
 
-on_servers = pytest.mark.parametrize(
-    "server_fixture", ["redis_server", "valkey_server", "redis_cluster"]
-)
 on_both_flavours = pytest.mark.parametrize("flavour", [REDIS, VALKEY])
 #: The last one loses its colon in the keys of Pro's own indexes.
 any_prefix = pytest.mark.parametrize("key_prefix", [None, "bot1", "mytracker"])
-
-
-@pytest.fixture
-def server_fixture():
-    return "redis_server"
-
-
-@pytest.fixture
-def server(request, server_fixture):
-    """A server without keys, shared with other tests."""
-    server = request.getfixturevalue(server_fixture)
-    with server.client() as client:
-        client.flushall()
-    return server
-
-
-@pytest.fixture
-def client(server):
-    with server.client() as client:
-        yield client
-
-
-@pytest.fixture
-def connect(load, server, domain):
-    """Makes stores."""
-
-    def connect(**options):
-        return load(redis_endpoint(server, **options), domain)
-
-    return connect
 
 
 @pytest.fixture
