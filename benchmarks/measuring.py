@@ -76,13 +76,14 @@ class Case:
         self.cpu.append(cpu)
 
 
-def measure(cases: Sequence[Case], turns: int, seconds: float) -> None:
+def measure(cases: Sequence[Case], turns: int, seconds: float, fewest: int = 1) -> None:
     """Let all cases take turns.
 
     Args:
         cases: Which to measure; filled in.
         turns: How many of each, at the most.
         seconds: How long each case may take in all, about.
+        fewest: How many turns it takes, however slow it is.
     """
     shares = []
     for case in cases:
@@ -92,7 +93,7 @@ def measure(cases: Sequence[Case], turns: int, seconds: float) -> None:
             case.wall.clear()
             case.cpu.clear()
             case.take_turn()
-        share = min(float(turns), seconds / case.wall[0])
+        share = min(float(turns), max(float(fewest), seconds / case.wall[0]))
         if case.wall[0] < _SLOW / 5:
             share = max(share, float(_FEWEST))
         shares.append(share - 1)

@@ -46,8 +46,10 @@ class Size(NamedTuple):
     events: Sequence[int]
     #: Turns that are measured of each contender at each age, at the most.
     turns: int
-    #: Seconds that these may take; slow contenders take fewer turns, but at least one.
+    #: Seconds that these may take; slow contenders take fewer turns.
     seconds: float
+    #: Turns that the slowest take.
+    fewest: int
     #: Rounds of many turns at once, and the seconds of each.
     rounds: int
     round_seconds: float
@@ -58,8 +60,10 @@ class Size(NamedTuple):
     lists: int
 
 
-FULL = Size((10, 30, 100, 300, 1_000, 3_000, 10_000), 21, 0.6, 3, 0.5, 100_000, 10, 3)
-QUICK = Size((10, 100, 1_000, 10_000), 9, 0.2, 1, 0.3, 10_000, 10, 1)
+FULL = Size(
+    (10, 30, 100, 300, 1_000, 3_000, 10_000), 21, 0.6, 3, 3, 0.5, 100_000, 10, 3
+)
+QUICK = Size((10, 100, 1_000, 10_000), 9, 0.2, 1, 1, 0.3, 10_000, 10, 1)
 
 
 class Process:
@@ -187,7 +191,7 @@ def turns(opened: Opened, found: Sequence[Contender], size: Size) -> Any:
     for case in cases:
         case.fill()
     settled(opened, found)
-    measure(cases, size.turns, size.seconds)
+    measure(cases, size.turns, size.seconds, size.fewest)
     taken = [
         {
             "contender": case.contender,
