@@ -36,6 +36,11 @@ class Shape(NamedTuple):
         return self.events // self.sessions
 
 
+def sender_of(contender: str, shape: Shape) -> str:
+    """The conversation of that age which is a contender's own."""
+    return f"{contender}-{shape.events}-{shape.sessions}."
+
+
 class Bench(Protocol):
     """Where contenders are: a `workbench.Workbench`, here or in another process."""
 
@@ -60,7 +65,7 @@ class Case:
         self._bench = bench
         self._conversation = {
             "which": which,
-            "sender_id": f"{contender}-{shape.events}-{shape.sessions}.",
+            "sender_id": sender_of(contender, shape),
             "events": shape.events,
             "sessions": shape.sessions,
         }

@@ -22,7 +22,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import psutil
 
-from measuring import Case, Shape, measure, spread
+from measuring import Case, Shape, measure, sender_of, spread
 from places import STORES, Opened, Store
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -38,6 +38,8 @@ AT_ONCE = (1, 8, 64)
 CROWD, CROWDS_EVENTS = 128, 100
 #: Of the conversation whose tracker is weighed.
 WEIGHED = Shape(1_000, 1)
+#: Of the conversations whose turns are looked at in parts.
+TAKEN_APART = (Shape(100, 1), Shape(1_000, 1))
 
 
 class Size(NamedTuple):
@@ -182,7 +184,7 @@ def shapes(events: Sequence[int]) -> List[Shape]:
 
 
 def turns(opened: Opened, found: Sequence[Contender], size: Size) -> Any:
-    """Turns of conversations of all ages; and the memory of a tracker."""
+    """Turns of conversations of all ages, their parts; and a tracker's memory."""
     cases = [
         Case(each.process, each.name, each.which, shape)
         for shape in shapes(size.events)
@@ -203,19 +205,37 @@ def turns(opened: Opened, found: Sequence[Contender], size: Size) -> Any:
         }
         for case in cases
     ]
+    parts = [
+        {
+            "events": shape.events,
+            "milliseconds": {
+                part: round(seconds * 1e3, 3)
+                for part, seconds in found[0]
+                .process.call(
+                    "take_apart",
+                    sender_id=sender_of(OURS, shape),
+                    times=size.turns,
+                    **shape._asdict(),
+                )
+                .items()
+            },
+        }
+        for shape in TAKEN_APART
+    ]
     memory = {
         each.name: each.process.call(
             "memory",
             which=each.which,
-            sender_id=f"{each.name}-{WEIGHED.events}-{WEIGHED.sessions}.",
+            sender_id=sender_of(each.name, WEIGHED),
         )
         for each in found
         if each.which != FLOOR
     }
-    return taken, {
+    rounded = {
         name: {what: round(number) for what, number in weights.items()}
         for name, weights in memory.items()
     }
+    return taken, parts, rounded
 
 
 def crowds(opened: Opened, found: Sequence[Contender], size: Size) -> Any:
@@ -306,13 +326,14 @@ def run(
     """Measure one store."""
     with store.open() as opened:
         with contenders(opened, processes, missing) as found:
-            taken, memory = turns(opened, found, size)
+            taken, parts, memory = turns(opened, found, size)
         with contenders(opened, processes, missing) as found:
             many, stored = crowds(opened, found, size)
             starts, listed = lists(opened, found, size)
     return {
         "versions": opened.version,
         "turns": taken,
+        "parts": parts,
         "memory_bytes_an_event": memory,
         "stored_bytes_an_event": stored,
         "at_once": many,

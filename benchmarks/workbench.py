@@ -22,6 +22,7 @@ from rasa.utils.log_utils import configure_structlog
 import conversations
 import multiplying
 from measuring import Place
+from parts import timed
 from stores import (
     KINDS,
     OURS,
@@ -135,6 +136,25 @@ class Workbench:
         if abs(read - session) > 3:
             raise AssertionError(f"{sender_id} has given {read} events")
         return wall, cpu
+
+    async def take_apart(
+        self, sender_id: str, events: int, sessions: int, times: int
+    ) -> Dict[str, float]:
+        """Take turns of ours and undo them.
+
+        Returns:
+            The seconds that each part of a turn took, the medians.
+        """
+        contender = self._contenders[OURS]
+        found: List[Dict[str, float]] = []
+        for _ in range(times):
+            turn = as_turn(conversations.turn())
+            gc.collect()
+            with timed(self._store(OURS)) as taken:
+                await contender.take_turn(sender_id, events // sessions, turn)
+            contender.undo_turn(sender_id)
+            found.append(taken)
+        return {part: statistics.median(each[part] for each in found) for part in taken}
 
     # Many at once
 
