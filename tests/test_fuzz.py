@@ -20,7 +20,7 @@ from rasa.shared.exceptions import ConnectionException, RasaException
 
 import rasa_trackers
 from conversations import add, as_dicts, dicts, session_start, tracker, turn
-from rasa_trackers.event_log import Entry
+from rasa_trackers.event_log import Entry, User
 from rasa_trackers.sql.schema import tables
 from servers.silent import closed_port
 
@@ -446,6 +446,8 @@ async def test_damaged_events_cost_no_other_event(store, backend, raw, caplog, d
         loaded = await store.retrieve_full_tracker(sender_id)
         assert _are_in(before + after, loaded)
         assert raw.all(sender_id)[: len(stored)] == stored
+    assert sender_id in await store.keys()
+    assert await store.count_conversations()
     # The second of the two had nothing to add; an event without a sensible time,
     # which gets another one each time that Rasa loads it, may be there again.
     new = as_text(dicts(after))
@@ -480,6 +482,36 @@ async def test_anything_at_the_key_of_rasas_own_redis_store(store, raw, caplog, 
     await store.save(tracker(sender_id, events))
     assert as_dicts(await store.retrieve(sender_id)) == dicts(events)
     assert raw._redis.get(key) == damage
+
+
+@pytest.mark.parametrize("backend", ["redis"], indirect=True)
+@fuzzed
+@given(
+    st.one_of(
+        damaged_texts,
+        documents.map(repr),
+        st.builds("{} {}".format, st.integers(), json_values.map(json.dumps)),
+    ).map(lambda text: text.encode("utf-8", "surrogatepass"))
+)
+async def test_anything_at_the_head_of_a_redis_list(store, raw, damage):
+    sender_id, sound, user_id = new_id(), new_id(), new_id()
+    for each in (sender_id, sound):
+        await store.save(tracker(each, session_start()))
+        last = raw.log.read_back(each, limit=1).events[-1].position
+        assert raw.log.append(each, [], last, User(user_id, 1.0))
+    raw._redis.lset(raw.log._namespace.of(sender_id).log, 0, damage)
+    stored = raw.all(sender_id)
+    await _unless_refused(store.retrieve(sender_id))
+    await _unless_refused(store.retrieve_full_tracker(sender_id))
+    await _unless_refused(store.save(tracker(sender_id, turn())))
+    assert raw.all(sender_id)[: len(stored)] == stored
+    await _unless_refused(store.exists(sender_id))
+    found = await store.get_serialized_trackers_by_user_id(user_id)
+    assert sound in [each["sender_id"] for each in found]
+    assert {sender_id, sound} <= set(await store.keys())
+    assert await store.count_conversations()
+    await store.delete(sender_id)
+    assert not await store.exists(sender_id)
 
 
 @pytest.mark.parametrize("backend", ["redis"], indirect=True)
@@ -530,8 +562,11 @@ async def test_any_events_of_rasas_own_mongo_store_are_read(store, raw, odd, mor
     )
 )
 async def test_documents_of_any_shape_are_an_error_at_worst(store, raw, changes):
-    sender_id = new_id()
-    await store.save(tracker(sender_id, session_start()))
+    sender_id, sound, user_id = new_id(), new_id(), new_id()
+    for each in (sender_id, sound):
+        await store.save(tracker(each, session_start()))
+        last = raw.log.read_back(each, limit=1).events[-1].position
+        assert raw.log.append(each, [], last, User(user_id, 1.0))
     which = {"_id": f"open:{sender_id}"}
     raw.log._documents.update_one(which, {"$set": changes})
     damaged = repr(raw.log._documents.find_one(which)["log"])
@@ -539,3 +574,12 @@ async def test_documents_of_any_shape_are_an_error_at_worst(store, raw, changes)
     await _unless_refused(store.retrieve_full_tracker(sender_id))
     await _unless_refused(store.save(tracker(sender_id, turn())))
     assert repr(raw.log._documents.find_one(which)["log"]).startswith(damaged[:-1])
+    await _unless_refused(store.exists(sender_id))
+    found = await _unless_refused(store.get_serialized_trackers_by_user_id(user_id))
+    assert found is None or sound in [each["sender_id"] for each in found]
+    # What concerns all conversations goes on without this one.
+    assert sound in await store.keys()
+    assert await store.count_conversations()
+    await _unless_refused(store.delete(sender_id))
+    await store.delete(sound)
+    assert not await store.exists(sound)

@@ -11,6 +11,7 @@ from typing import (
     Callable,
     Dict,
     Generator,
+    Hashable,
     Iterable,
     Iterator,
     List,
@@ -628,7 +629,12 @@ class MongoEventLog(EventLog):
         return bucket
 
     def _is_live(self, bucket: Document) -> bool:
-        """Whether the conversation has events, and has not expired."""
+        """Whether the conversation has events, and has not expired.
+
+        One that is damaged is there: it must be found, to be mended.
+        """
+        if _flaws(bucket, "last", "base"):
+            return True
         return bool(bucket["last"] >= bucket["base"]) and not self._has_expired(bucket)
 
     def _end(self, bucket: Optional[Document]) -> int:
@@ -812,7 +818,7 @@ class MongoEventLog(EventLog):
             ``_id`` and sender id of the document, the number of its events, and the
             user, if it has one; ``None`` when there is none. And the events.
         """
-        all_of_them = {"$ifNull": ["$events", []]}
+        all_of_them = _array("$events")
         some: Any = all_of_them
         if upto is not None:
             begin = max(0, upto - limit) if limit is not None else 0
@@ -930,7 +936,7 @@ class MongoEventLog(EventLog):
             rasas = of_rasa.get(sender_id, [])
             texts: Optional[List[str]] = None
             if bucket is not None:
-                is_live = self._is_live(bucket)
+                is_live = self._is_live(_checked(bucket) or bucket)
                 texts = _whole(bucket, closed, rasas) if is_live else []
             elif any(rasa.get("expires_at") is None for rasa in rasas):
                 bucket = _that_rasa_uses(rasas)
@@ -980,7 +986,7 @@ class MongoEventLog(EventLog):
         for sender_id, bucket in opened.items():
             if not self._is_live(bucket):
                 continue
-            if bucket.get("newest") is not None:
+            if bucket.get("newest") is not None or _flaws(bucket):
                 newest.append(newest_timestamp(bucket))
             else:
                 # It is a large one, or nothing follows what Rasa's own store has.
@@ -1000,7 +1006,7 @@ class MongoEventLog(EventLog):
         fields = dict.fromkeys(
             ("sender_id", "bucket", "last", "base", "expires_at", "previous", "rasa"), 1
         )
-        events = {"$ifNull": ["$log", "$events"]}
+        events = _array({"$ifNull": ["$log", "$events"]})
         newest = {"$ifNull": ["$newest.timestamp", "$newest.data"]}
         return self._documents.aggregate(
             [
@@ -1070,9 +1076,22 @@ def _checked(bucket: Optional[Document]) -> Optional[Document]:
         bson.errors.InvalidBSON: when something else has changed it. Nothing is read
             from it then, and nothing added: what it holds stays for its repair.
     """
-    if bucket is None:
-        return None
-    wrong = [key for key in ("first", "last", "base") if not _is_whole(bucket.get(key))]
+    wrong = [] if bucket is None else _flaws(bucket, "first", "last", "base")
+    if bucket is not None and wrong:
+        raise bson.errors.InvalidBSON(
+            f"the document {bucket['_id']!r} has no sensible {', '.join(wrong)}"
+        )
+    return bucket
+
+
+def _flaws(bucket: Document, *numbers: str) -> List[str]:
+    """What of an open bucket makes no sense.
+
+    Args:
+        bucket: As it was read; what is left out there is no flaw.
+        numbers: The positions that it must have.
+    """
+    wrong = [key for key in numbers if not _is_whole(bucket.get(key))]
     if not isinstance(bucket.get("log", []), list):
         wrong.append("log")
     wrong += [
@@ -1087,11 +1106,14 @@ def _checked(bucket: Optional[Document]) -> Optional[Document]:
         and _is_whole(rasa.get("events"))
     ):
         wrong.append("rasa")
-    if wrong:
-        raise bson.errors.InvalidBSON(
-            f"the document {bucket['_id']!r} has no sensible {', '.join(wrong)}"
-        )
-    return bucket
+    if not isinstance(bucket.get("previous"), Hashable):
+        wrong.append("previous")
+    return wrong
+
+
+def _array(expression: Any) -> Document:
+    """An expression of the server's that is empty where there is no array."""
+    return {"$cond": [{"$isArray": [expression]}, expression, []]}
 
 
 def _is_whole(value: Any) -> bool:
@@ -1159,14 +1181,13 @@ def _whole(
     bucket: Document, closed: Dict[Any, Document], rasas: List[Document]
 ) -> Optional[List[str]]:
     """The events of a conversation; ``None`` if some are not among the documents."""
-    log = bucket["log"]
-    runs = [[event["data"] for event in log]]
+    runs = [_texts(stored(bucket["log"], 1))]
     previous = bucket.get("previous")
     while previous is not None:
-        if previous not in closed:
+        if not isinstance(previous, Hashable) or previous not in closed:
             return None
         older = closed[previous]
-        runs.append([event["data"] for event in older["log"]])
+        runs.append(_texts(stored(older["log"], 1)))
         previous = older.get("previous")
     if "rasa" in bucket:
         begun = [rasa for rasa in rasas if rasa["_id"] == bucket["rasa"]["_id"]]
