@@ -568,7 +568,9 @@ async def test_documents_of_any_shape_are_an_error_at_worst(store, raw, changes)
         last = raw.log.read_back(each, limit=1).events[-1].position
         assert raw.log.append(each, [], last, User(user_id, 1.0))
     which = {"_id": f"open:{sender_id}"}
+    changes = {**changes, "unclean": True}  # as if a process had died meanwhile
     raw.log._documents.update_one(which, {"$set": changes})
+    raw.log.open()
     damaged = repr(raw.log._documents.find_one(which)["log"])
     await _unless_refused(store.retrieve(sender_id))
     await _unless_refused(store.retrieve_full_tracker(sender_id))

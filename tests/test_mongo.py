@@ -765,6 +765,18 @@ async def test_purge_erases_where_the_server_does_not(make_store, rasas, collect
     assert [document["sender_id"] for document in collection.find()] == ["alan"]
 
 
+async def test_damaged_document_keeps_no_other_from_being_purged(
+    make_store, collection
+):
+    store = make_store(record_exp=3600)
+    for name in ("ada", "grace"):
+        await store.save(tracker(name, session_start()))
+    expire(collection)
+    collection.update_one({"sender_id": "ada"}, {"$set": {"last": "x"}})
+    assert store._log.purge_expired() == 1
+    assert [document["sender_id"] for document in collection.find()] == ["ada"]
+
+
 # Indexes and sender ids
 
 

@@ -116,6 +116,8 @@ _USER_ID = _Index(
     "the conversations of a user are searched for in the whole collection",
 )
 
+#: What each open bucket has.
+_POSITIONS = ("first", "last", "base")
 #: Finds open buckets, and documents of Rasa's own store unless they were taken over
 #: and the conversation has expired since.
 _CURRENT: Document = {
@@ -267,6 +269,8 @@ class MongoEventLog(EventLog):
             {"unclean": True}, {"sender_id": 1, "base": 1}, limit=_PURGE_BATCH
         )
         for bucket in list(unclean):
+            if not _is_whole(bucket.get("base")):
+                continue  # damaged, which is said where it is read
             try:
                 self._erase_before(bucket["sender_id"], bucket["base"])
             except OperationFailure as error:
@@ -1027,11 +1031,12 @@ class MongoEventLog(EventLog):
                 {**overdue, "last": {"$exists": True}}, {"log": 0}, limit=_PURGE_BATCH
             )
         )
-        for bucket in expired:
+        sound = [bucket for bucket in expired if not _flaws(bucket, *_POSITIONS)]
+        for bucket in sound:
             self._rewrite(bucket["sender_id"], bucket, [])
         # What was left by others; those of a living conversation are never overdue.
         self._documents.delete_many({**overdue, "last": None})
-        return len(expired)
+        return len(sound)
 
     def _margin(self) -> dt.timedelta:
         return min(self._life or _LONGEST_MARGIN, _LONGEST_MARGIN)
@@ -1076,7 +1081,7 @@ def _checked(bucket: Optional[Document]) -> Optional[Document]:
         bson.errors.InvalidBSON: when something else has changed it. Nothing is read
             from it then, and nothing added: what it holds stays for its repair.
     """
-    wrong = [] if bucket is None else _flaws(bucket, "first", "last", "base")
+    wrong = [] if bucket is None else _flaws(bucket, *_POSITIONS)
     if bucket is not None and wrong:
         raise bson.errors.InvalidBSON(
             f"the document {bucket['_id']!r} has no sensible {', '.join(wrong)}"
