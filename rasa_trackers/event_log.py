@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from typing import Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 #: The position before a log's first event.
 START = 0
@@ -86,8 +86,16 @@ def timestamp_of(data: str) -> float:
     try:
         timestamp = json.loads(data)["timestamp"]
         return -math.inf if isinstance(timestamp, bool) else float(timestamp)
-    except (LookupError, TypeError, ValueError, RecursionError):
+    except (LookupError, OverflowError, TypeError, ValueError, RecursionError):
         return -math.inf
+
+
+#: Told that the server has answered.
+Answered = Callable[[], None]
+
+
+def unheard() -> None:
+    """Nobody wants to know that the server has answered."""
 
 
 class Failure(NamedTuple):
@@ -187,9 +195,21 @@ class EventLog(ABC):
                 the log's newest event.
         """
 
+    def confirm(self, sender_id: str) -> None:  # noqa: B027 - what is read is safe
+        """See to it that what was read of a log lasts as what was appended does.
+
+        Only for databases where a write may be seen, and lost again, before it is
+        acknowledged. Called when events that were to be appended are there already.
+        """
+
     @abstractmethod
-    def sender_ids(self) -> Iterable[str]:
-        """The sender ids of all conversations that hold an event, each once."""
+    def sender_ids(self, answered: Answered = unheard) -> Iterable[str]:
+        """The sender ids of all conversations that hold an event, each once.
+
+        Args:
+            answered: Called each time that the server has answered, where that is more
+                than once.
+        """
 
     @abstractmethod
     def delete(self, sender_id: str) -> bool:
@@ -239,7 +259,9 @@ class EventLog(ABC):
         """
 
     @abstractmethod
-    def count_conversations(self, after_timestamp: float) -> int:
+    def count_conversations(
+        self, after_timestamp: float, answered: Answered = unheard
+    ) -> int:
         """How many conversations have had an event since then, by its timestamp.
 
         Without a round trip for each. A backend may look at the newest event alone,
@@ -247,6 +269,7 @@ class EventLog(ABC):
 
         Args:
             after_timestamp: Seconds since the epoch, inclusive.
+            answered: As for :meth:`sender_ids`.
         """
 
     @abstractmethod

@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from rasa_trackers import options
 from rasa_trackers.event_log import (
     START,
+    Answered,
     Conversation,
     Entry,
     EventLog,
@@ -20,6 +21,7 @@ from rasa_trackers.event_log import (
     User,
     began,
     timestamp_of,
+    unheard,
 )
 from rasa_trackers.rasa_versions import Domain
 from rasa_trackers.tracker_store import EventLogTrackerStore, never_falls_back
@@ -80,7 +82,7 @@ class MemoryEventLog(EventLog):
             user = self._users.get(sender_id)
             return Page(log[begin:end], begin == 0, user and user.user_id)
 
-    def sender_ids(self) -> List[str]:
+    def sender_ids(self, answered: Answered = unheard) -> List[str]:
         with self._lock:
             self._erase_expired()
             return [sender_id for sender_id, log in self._logs.items() if log]
@@ -127,7 +129,9 @@ class MemoryEventLog(EventLog):
         found.sort(key=began)
         return found[skip:][:limit]
 
-    def count_conversations(self, after_timestamp: float) -> int:
+    def count_conversations(
+        self, after_timestamp: float, answered: Answered = unheard
+    ) -> int:
         with self._lock:
             self._erase_expired()
             newest = [log[-1].data for log in self._logs.values() if log]

@@ -388,7 +388,8 @@ class EventLogTrackerStore(TrackerStore):
         """
         return await self._run(
             lambda deadline: self._calls.patiently(
-                deadline, lambda: self._log.count_conversations(after_timestamp)
+                deadline,
+                lambda: self._log.count_conversations(after_timestamp, deadline.renew),
             )
         )
 
@@ -469,7 +470,9 @@ class EventLogTrackerStore(TrackerStore):
         return bool(page.events)
 
     def _sender_ids(self, deadline: Deadline) -> List[str]:
-        return self._calls.patiently(deadline, lambda: list(self._log.sender_ids()))
+        return self._calls.patiently(
+            deadline, lambda: list(self._log.sender_ids(deadline.renew))
+        )
 
     def _read_tracker(
         self, deadline: Deadline, sender_id: str, all_sessions: bool
@@ -702,9 +705,14 @@ class EventLogTrackerStore(TrackerStore):
         elif user_id is not None and user_id != stored_user_id:
             user = User(user_id, None)
         if new or (user and position != START):
+            # Should it be erased before this is written, it is this user's again.
+            began = new[0].timestamp if new else None
+            anew = None if user_id is None else User(user_id, began)
             position = self._append(
-                deadline, sender_id, entries, position, user, uncertain
+                deadline, sender_id, entries, position, user, uncertain, anew
             )
+        elif events:
+            self._calls.patiently(deadline, lambda: self._log.confirm(sender_id))
         return new, position
 
     def _began(
@@ -735,6 +743,7 @@ class EventLogTrackerStore(TrackerStore):
         after: int,
         user: Optional[User],
         uncertain: bool,
+        anew: Optional[User],
     ) -> int:
         """Append ``entries``, each exactly once; returns the last position.
 
@@ -749,6 +758,7 @@ class EventLogTrackerStore(TrackerStore):
             after: The log's last position, as far as is known.
             user: Whose conversation it is, if that is to be written.
             uncertain: Whether some of ``entries`` may be in the log after that.
+            anew: Whose conversation it is, if it begins with these entries.
         """
 
         def attempt() -> Optional[int]:
@@ -775,8 +785,13 @@ class EventLogTrackerStore(TrackerStore):
                 )
                 entries = [entries[place] for place in places]
                 if not entries and user is None:
+                    self._calls.patiently(
+                        deadline, lambda: self._log.confirm(sender_id)
+                    )
                     return newer[-1].position
             after = newer[-1].position if newer else START
+            if after == START:
+                user = anew or user
         raise ConnectionException(
             f"{self._log.name}: conversation {sender_id!r} was changed by others "
             f"{_MOST_CONFLICTS} times while it was to be saved. Check that reads do "

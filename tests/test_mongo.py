@@ -10,8 +10,9 @@ import bson
 import pymongo
 import pymongo.monitoring
 import pytest
+from pymongo.errors import WTimeoutError
 from rasa.shared.core.events import BotUttered, SlotSet
-from rasa.shared.exceptions import RasaException
+from rasa.shared.exceptions import ConnectionException, RasaException
 
 from conversations import (
     add,
@@ -775,6 +776,98 @@ async def test_damaged_document_keeps_no_other_from_being_purged(
     collection.update_one({"sender_id": "ada"}, {"$set": {"last": "x"}})
     assert store._log.purge_expired() == 1
     assert [document["sender_id"] for document in collection.find()] == ["ada"]
+
+
+# What stands in the way
+
+
+async def refused(call):
+    with pytest.raises(RasaException, match="unique index") as error:
+        await call
+    assert not isinstance(error.value, ConnectionException)
+
+
+async def test_conversation_whose_sender_id_was_changed_in_the_database(
+    store, collection
+):
+    await store.save(tracker("ada", session_start()))
+    collection.update_many({"sender_id": "ada"}, {"$set": {"sender_id": "x1"}})
+    await refused(store.save(tracker("ada", session_start())))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+async def test_unique_index_on_the_sender_id(store, collection, count):
+    events = dicts(session_start())[:count]
+    collection.insert_one({"sender_id": "ada", "events": events})
+    collection.create_index("sender_id", unique=True, name="theirs")
+    await refused(store.save(tracker("ada", turn())))
+
+
+async def test_writer_that_never_comes_first(make_store, monkeypatch):
+    """The deadline is not looked at in between, so there must be another end."""
+    store = make_store(timeout=1)
+    await store.save(tracker("ada", session_start()))
+    monkeypatch.setattr(store._log, "_push", lambda *_: False)
+    monkeypatch.setattr(store._log, "_change", lambda *_: False)
+    for call in (store.save(tracker("ada", turn())), store.delete("ada")):
+        with pytest.raises(ConnectionException, match="100 times"):
+            await call
+
+
+async def test_delete_erases_what_a_writer_that_died_never_began(store, collection):
+    log = store._log
+    orphans = log._insert_closed("ada", [[{"data": "x"}]], 1, None, None)
+    await store.delete("ada")
+    assert collection.count_documents({}) == 1  # it may be about to begin
+    collection.delete_many({})
+    old = bson.ObjectId.from_datetime(utc_now() - dt.timedelta(hours=2))
+    collection.insert_one({"_id": old, "sender_id": "ada", "bucket": 1, "log": []})
+    collection.insert_one({"_id": orphans[0], "sender_id": "grace", "bucket": 1})
+    await store.delete("ada")
+    assert [found["sender_id"] for found in collection.find()] == ["grace"]
+
+
+async def test_document_without_its_log_is_an_error(store, collection):
+    await store.save(tracker("ada", session_start()))
+    collection.update_one({"sender_id": "ada"}, {"$unset": {"log": ""}})
+    for call in (store.retrieve("ada"), store.save(tracker("ada", turn()))):
+        with pytest.raises(RasaException, match="no sensible log"):
+            await call
+
+
+# What is not acknowledged by a majority yet
+
+
+async def test_nothing_new_is_confirmed_by_a_write(watched, commands):
+    """What is read may be lost with the primary, until a write is acknowledged."""
+    events = session_start()
+    await watched.save(tracker("ada", events))
+    commands.clear()
+    await watched.save(tracker("ada", events))
+    assert commands.names[-1] == "update"
+
+
+async def test_write_without_a_majority_is_confirmed_by_another(
+    watched, commands, monkeypatch
+):
+    kept = tracker("ada", session_start())
+    await watched.save(kept)
+    push, failed = watched._log._push, []
+
+    def without_majority(*arguments):
+        done = push(*arguments)
+        if not failed:
+            failed.append(done)
+            raise WTimeoutError("waiting for replication timed out", 64)
+        return done
+
+    monkeypatch.setattr(watched._log, "_push", without_majority)
+    add(kept, turn())
+    commands.clear()
+    await watched.save(kept)
+    assert failed == [True]
+    assert commands.names[-1] == "update"
+    assert as_dicts(await watched.retrieve("ada")) == as_dicts(kept)
 
 
 # Indexes and sender ids

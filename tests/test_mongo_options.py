@@ -193,6 +193,8 @@ async def test_tls(load, certificates):
         {"url": "mongodb://ada:S3cret@S3cret@{place}"},
         {"url": "mongodb://ada:x:S3cret@{place}"},
         {"url": "ada:S3cret/S3cret@{place}"},
+        {"url": "mongodb://ada:S3cret"},
+        {"url": "ada:S3cret"},
         {"url": f"mongodb://ada:{QUOTED}2@127.0.0.1:1"},
         {"url": f"mongodb://ada:{QUOTED}2@{{place}}/?w=zero"},
         {"url": f"mongodb://ada:{QUOTED}2@{{place}}/?misspelt=zero"},

@@ -87,6 +87,20 @@ async def test_user_that_is_learnt_later(store):
     assert len(found["events"]) == len(events)
 
 
+async def test_conversation_that_was_erased_meanwhile_is_its_users_again(store):
+    """By a job for privacy, or because it has expired."""
+    await store.save(tracker("ada", conversation(2, 1), "u"))
+    retrieved = await store.retrieve("ada")
+    await store.delete("ada")
+    add(retrieved, turn())
+    await store.save(retrieved)
+    assert (await store.retrieve("ada")).user_id == "u"
+    (found,) = await store.get_trackers_by_user_id("u")
+    assert found["events"] == as_dicts(await store.retrieve_full_tracker("ada"))
+    started = found["conversation_started_timestamp"]
+    assert started == found["events"][0]["timestamp"]
+
+
 @pytest.mark.parametrize("known", [True, False])
 async def test_user_is_written_once(store, monkeypatch, known):
     append, users = store._log.append, []

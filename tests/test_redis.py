@@ -140,6 +140,71 @@ async def test_conversation_of_rasa_1(server, client, connect, sender_id):
     assert client.get(sender_id) is None
 
 
+async def test_conversation_of_rasa_1_that_went_on_in_rasa_2(client, connect):
+    first, then, now = session_start(), session_start(), turn()
+    client.set("ada", rasas_text("ada", first))
+    client.set("tracker:ada", rasas_text("ada", then))
+    store = connect()
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(first + then)
+    kept = await store.retrieve("ada")
+    add(kept, now)
+    await store.save(kept)
+    full = await store.retrieve_full_tracker("ada")
+    assert as_dicts(full) == dicts(first + then + now)
+    assert delete(store, "ada")
+    assert all_keys(client) == []
+
+
+async def test_key_of_another_application_that_is_a_sender_id(client, connect):
+    events = session_start()
+    client.set("ada", '{"cart": 1}')
+    client.set("tracker:ada", rasas_text("ada", events))
+    assert as_dicts(await connect().retrieve("ada")) == dicts(events)
+    assert client.get("ada") == b'{"cart": 1}'
+
+
+async def test_conversation_that_rasas_store_never_stops_changing(
+    client, connect, monkeypatch
+):
+    """The deadline is not looked at in between, so there must be another end."""
+    client.set("tracker:ada", rasas_text("ada", session_start()))
+    store = connect(timeout=1)
+    monkeypatch.setattr(store._log, "_take_over", lambda *_: None)
+    with pytest.raises(ConnectionException, match="100 times"):
+        await store.retrieve("ada")
+
+
+async def test_user_of_rasa_pro_that_cannot_be_a_key(client, connect):
+    events = session_start()
+    dialogue = json.loads(rasas_text("ada", events))
+    client.set("tracker:ada", json.dumps({**dialogue, "user_id": "\ud800"}))
+    assert as_dicts(await connect().retrieve("ada")) == dicts(events)
+
+
+def test_what_never_expires_is_not_made_to_by_a_log_that_does(client, connect):
+    store = connect(record_exp=100)
+    store._log.append("ada", [ENTRY], START)
+    client.set("tracker:ada", rasas_text("ada", session_start()))
+    assert len(store._log.read_back("ada").events) > 1
+    assert client.ttl(all_keys(client)[0]) == -1
+
+
+def test_server_is_heard_of_while_keys_are_listed(client, connect):
+    """A database may have so many that it takes longer than ``timeout``."""
+    with client.pipeline() as pipeline:
+        for number in range(5000):
+            pipeline.set(f"other {number}", "")
+        pipeline.execute()
+    heard = []
+    log = connect()._log
+    log.append("ada", [ENTRY], START)
+    assert list(log.sender_ids(lambda: heard.append(1))) == ["ada"]
+    assert len(heard) >= 4
+    heard.clear()
+    assert log.count_conversations(0.0, lambda: heard.append(1)) == 1
+    assert len(heard) >= 4
+
+
 async def test_conversation_of_rasa_1_is_not_that_of_a_prefix(client, connect):
     client.set("ada", rasas_text("ada", session_start()))
     store = connect(key_prefix="bot")

@@ -271,6 +271,13 @@ def test_count_of_conversations_some_of_which_have_no_timestamp(log):
     assert log.count_conversations(0.0) == 1
 
 
+def test_count_of_conversations_with_a_timestamp_that_no_number_holds(log):
+    odd = text("a").replace("1.0", "1" + 400 * "0")
+    log.append("odd", [Entry(odd, "slot", None, None, "a")], START)
+    log.append("even", entries("a", timestamp=5.0), START)
+    assert log.count_conversations(0.0) == 1
+
+
 def test_count_of_many_conversations(log):
     for number in range(300):
         log.append(str(number), entries("a", timestamp=number), START)

@@ -80,7 +80,7 @@ class Address:
         place = rest[len(credentials) :].lstrip("@")
         location, _, query = place.partition("?")
         #: Where the server is, for messages.
-        self.hosts = location.partition("/")[0]
+        self.hosts = ",".join(map(_shown, location.partition("/")[0].split(",")))
         self.options: Dict[str, str] = {
             name.lower(): value
             for name, value in parse_qsl(
@@ -95,6 +95,14 @@ class Address:
             for secret in (given, unquote(given))
         ]
         _check_names(self.options, "the option 'url'")
+
+
+def _shown(host: str) -> str:
+    """A host, without what is no port behind it: a password, of a URL without @."""
+    name, colon, port = host.rpartition(":")
+    if not colon or port.isdigit() or host.endswith("]"):
+        return host
+    return f"{name.partition(':')[0]}:***"
 
 
 def create_client(

@@ -34,6 +34,7 @@ FAILURES_BY_CODE: Dict[int, Failure] = {
     13: _RIGHTS,  # Unauthorized
     18: Failure(False, _CREDENTIALS),  # AuthenticationFailed
     24: Failure(True),  # LockTimeout
+    43: Failure(True),  # CursorNotFound
     50: Failure(True, "Raise the option 'timeout'."),  # MaxTimeMSExpired
     64: Failure(
         True, "Too few members of the replica set answer: check them."
@@ -49,12 +50,19 @@ FAILURES_BY_CODE: Dict[int, Failure] = {
     ),  # UnsatisfiableWriteConcern
     112: Failure(True),  # WriteConflict
     133: Failure(True, "Check that the replica set has a primary."),
+    175: Failure(True),  # QueryPlanKilled
     189: Failure(True, "Check that the replica set has a primary."),
     202: Failure(True),  # NetworkInterfaceExceededTimeLimit
     262: Failure(True),  # ExceededTimeLimit
     8000: Failure(False, _CREDENTIALS),  # AtlasError
     9001: Failure(True, _REACHABLE),  # SocketException
     10334: _TOO_LARGE,  # BSONObjectTooLarge
+    11000: Failure(
+        False,
+        "Another document stands in the way: one of this name whose sender_id was "
+        "changed, or one that a unique index allows only once. Change it back, or drop "
+        "that index.",
+    ),  # DuplicateKey
     14031: Failure(False, "Free space on the server's disk."),  # OutOfDiskSpace
     16500: Failure(True, "Raise the throughput of the database."),  # Cosmos DB
     17280: Failure(False, "Let the channel use shorter sender ids."),  # KeyTooLong

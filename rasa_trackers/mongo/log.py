@@ -24,11 +24,17 @@ from typing import (
 import bson
 import pymongo
 from pymongo.collection import Collection
-from pymongo.errors import DuplicateKeyError, NetworkTimeout, OperationFailure
+from pymongo.errors import (
+    AutoReconnect,
+    DuplicateKeyError,
+    NetworkTimeout,
+    OperationFailure,
+)
 from pymongo.read_preferences import ReadPreference
 
 from rasa_trackers.event_log import (
     START,
+    Answered,
     Conversation,
     Entry,
     EventLog,
@@ -37,6 +43,7 @@ from rasa_trackers.event_log import (
     Stored,
     User,
     began,
+    unheard,
 )
 from rasa_trackers.mongo import failures
 from rasa_trackers.mongo.documents import (
@@ -77,6 +84,11 @@ _WHOLE_BUCKET = 50
 _READ_ATTEMPTS = 5
 #: Conversations that are read together.
 _READ_BATCH = 100
+#: How often a write begins again because another writer was faster.
+_MOST_ROUNDS = 100
+#: How old closed buckets without an open one must be to be left over. Their names have
+#: the time by the clock of the machine that wrote them.
+_LONGEST_BEGINNING = dt.timedelta(hours=1)
 
 
 class _Index(NamedTuple):
@@ -297,7 +309,7 @@ class MongoEventLog(EventLog):
             and self._push(sender_id, events, after, user)
         ):
             return after + len(events)
-        while True:
+        for _ in range(_MOST_ROUNDS):
             bucket = self._open_bucket(sender_id, take_over=True)
             if self._end(bucket) != after:
                 return None
@@ -312,6 +324,7 @@ class MongoEventLog(EventLog):
             if position is not None:
                 return position
             # Another writer was faster; see what it has done.
+        raise _never_came_first(sender_id)
 
     def replace(
         self,
@@ -321,7 +334,7 @@ class MongoEventLog(EventLog):
         user: Optional[User] = None,
     ) -> Optional[int]:
         events = [logged(entry) for entry in entries]
-        while True:
+        for _ in range(_MOST_ROUNDS):
             bucket = self._open_bucket(sender_id, take_over=True)
             if self._end(bucket) != after:
                 return None
@@ -335,15 +348,25 @@ class MongoEventLog(EventLog):
                 return START
             if position is not None:
                 return position if events else START
+        raise _never_came_first(sender_id)
 
     def delete(self, sender_id: str) -> bool:
-        while True:
+        for _ in range(_MOST_ROUNDS):
             bucket = self._open_bucket(sender_id, take_over=True)
             if bucket is None:
-                return False
+                return self._erase_never_begun(sender_id)
             existed = self._is_live(bucket)
             if self._rewrite(sender_id, bucket, []) is not None:
                 return existed
+        raise _never_came_first(sender_id)
+
+    def confirm(self, sender_id: str) -> None:
+        # Changes nothing, and is acknowledged when all that came before it would be
+        # (mongodb.com/docs/manual/reference/write-concern).
+        self._documents.update_one(
+            {"_id": open_id(sender_id), "sender_id": sender_id},
+            {"$unset": {"no such field": ""}},
+        )
 
     def _push(
         self,
@@ -402,8 +425,9 @@ class MongoEventLog(EventLog):
             self._documents.insert_one(
                 {"_id": open_id(sender_id), "sender_id": sender_id, **state}
             )
-        except DuplicateKeyError:
+        except DuplicateKeyError as error:
             self._discard(sender_id, closed)
+            self._check_rival(sender_id, error)
             return None
         return base + len(events) - 1
 
@@ -478,31 +502,24 @@ class MongoEventLog(EventLog):
         ``None`` if the conversation has changed meanwhile.
         """
         state, seen = self._with_user(bucket, user)
-        remove: List[str] = []
-        has_older = "previous" in bucket or "rasa" in bucket
-        lease = bucket.get("lease")
-        if self._life is not None:
-            state["expires_at"] = self._now() + self._life
-            if lease is None or lease < state["expires_at"]:
-                lease = state["lease"] = _FOREVER
-                if has_older:
-                    lease = state["lease"] = state["expires_at"] + self._margin()
-                    # Never back: another writer may be at it as well.
-                    self._renew_older(bucket, {"$max": {"expires_at": lease}})
-        elif lease is not None or "expires_at" in bucket:
-            # Written under a record_exp that is not set any more.
-            lease = None
-            remove = ["expires_at", "lease"]
-            self._renew_older(bucket, {"$unset": {"expires_at": ""}})
-
+        # Moved by an append that only gives a user, it shows in nothing else.
+        seen["lease"] = bucket.get("lease")
+        renewed = self._renewed(bucket)
+        state.update(renewed)
         log = self._documents.find_one(self._as_seen(bucket), {"log": 1})
         if log is None:
             return None
+        if not isinstance(log.get("log"), list):
+            raise bson.errors.InvalidBSON(f"the document {log['_id']!r} has no log")
         parts = split(log["log"] + events)
-        if parts.closed and lease == _FOREVER:
-            lease = state["lease"] = state["expires_at"] + self._margin()
+        if parts.closed and state.get("lease") == _FOREVER:
+            state["lease"] = state["expires_at"] + self._margin()
         closed = self._insert_closed(
-            sender_id, parts.closed, bucket["first"], bucket.get("previous"), lease
+            sender_id,
+            parts.closed,
+            bucket["first"],
+            bucket.get("previous"),
+            state.get("lease"),
         )
         if closed:
             state["previous"] = closed[-1]
@@ -515,12 +532,33 @@ class MongoEventLog(EventLog):
             "$push": {"log": {"$each": new, "$slice": -len(parts.kept)}},
             "$set": state,
         }
-        if remove:
-            change["$unset"] = dict.fromkeys(remove, "")
+        if not renewed:
+            change["$unset"] = {"expires_at": "", "lease": ""}
         if not self._change(seen, change):
             self._discard(sender_id, closed)
             return None
         return last
+
+    def _renewed(self, bucket: Document) -> Document:
+        """How long a conversation lives now, after its older documents were told so.
+
+        Returns:
+            What to set in the open bucket; nothing where it lives for ever.
+        """
+        lease = bucket.get("lease")
+        if self._life is None:
+            if lease is not None or "expires_at" in bucket:
+                # Written under a record_exp that is not set any more.
+                self._renew_older(bucket, {"$unset": {"expires_at": ""}})
+            return {}
+        expires_at = self._now() + self._life
+        if lease is None or lease < expires_at:
+            lease = _FOREVER
+            if "previous" in bucket or "rasa" in bucket:
+                lease = expires_at + self._margin()
+                # Never back: another writer may be at it as well.
+                self._renew_older(bucket, {"$max": {"expires_at": lease}})
+        return {"expires_at": expires_at, "lease": lease}
 
     def _insert_closed(
         self,
@@ -608,29 +646,30 @@ class MongoEventLog(EventLog):
                 store has written to; it holds no events of its own yet.
         """
         which = {"_id": open_id(sender_id), "sender_id": sender_id}
-        bucket = _checked(self._documents.find_one(which, {"log": 0}))
-        if bucket is not None or not take_over:
-            return bucket
-        rasa, _ = self._rasa_events(self._only_rasas(sender_id), 1, None)
-        if rasa is None:
-            return None
-        count = rasa["events"]
-        bucket = {
-            **which,
-            "log": [],
-            "first": count + 1,
-            "last": count,
-            "base": 1,
-            "bytes": 0,
-            "rasa": {name: rasa[name] for name in ("_id", "sender_id", "events")},
-            **{name: rasa[name] for name in (USER_ID, STARTED) if name in rasa},
-        }
-        try:
-            self._documents.insert_one(bucket)
-        except DuplicateKeyError:
-            # Another worker was faster; a bucket is only removed when it is empty.
-            return self._open_bucket(sender_id, take_over=True)
-        return bucket
+        for _ in range(_MOST_ROUNDS):
+            bucket = _checked(self._documents.find_one(which, {"log": 0}))
+            if bucket is not None or not take_over:
+                return bucket
+            rasa, _ = self._rasa_events(self._only_rasas(sender_id), 1, None)
+            if rasa is None:
+                return None
+            bucket = {**which, **_begun_by_rasa(rasa)}
+            try:
+                self._documents.insert_one(bucket)
+            except DuplicateKeyError as error:
+                # Another worker was faster; a bucket is only removed when it is empty.
+                self._check_rival(sender_id, error)
+            else:
+                return bucket
+        raise _never_came_first(sender_id)
+
+    def _check_rival(self, sender_id: str, error: DuplicateKeyError) -> None:
+        """Raise ``error``, unless it says that another writer was faster."""
+        found = self._documents.find_one({"_id": open_id(sender_id)}, {"sender_id": 1})
+        # Servers before MongoDB 4.2 do not say which index it was.
+        index = (error.details or {}).get("keyPattern", {"_id": 1})
+        if "_id" not in index or (found and found.get("sender_id") != sender_id):
+            raise error
 
     def _is_live(self, bucket: Document) -> bool:
         """Whether the conversation has events, and has not expired.
@@ -651,6 +690,22 @@ class MongoEventLog(EventLog):
         if self._life is None or "expires_at" not in bucket:
             return False
         return bool(bucket["expires_at"] <= self._now())
+
+    def _erase_never_begun(self, sender_id: str) -> bool:
+        """Erase closed buckets of a writer that died before it had begun a log.
+
+        Not those of one that may be about to do so.
+
+        Returns:
+            Whether there were any.
+        """
+        when = self._now() - _LONGEST_BEGINNING
+        which = {
+            "sender_id": sender_id,
+            "bucket": {"$exists": True},
+            "_id": {"$lt": bson.ObjectId.from_datetime(when)},
+        }
+        return bool(self._documents.delete_many(which).deleted_count)
 
     def _erase_before(self, sender_id: str, base: int) -> None:
         """Erase what a conversation consisted of before it was replaced."""
@@ -679,11 +734,15 @@ class MongoEventLog(EventLog):
         elif limit is not None and limit < _WHOLE_BUCKET:
             wanted = {"log": {"$slice": -limit}}
         for attempt in range(1, _READ_ATTEMPTS + 1):
-            bucket = _checked(self._documents.find_one(which, wanted))
-            if bucket is not None and wanted == {"log": 0}:
+            without_log = wanted == {"log": 0}
+            bucket = _checked(
+                self._documents.find_one(which, wanted), with_log=not without_log
+            )
+            if bucket is not None and without_log:
                 if before is not None and before > bucket["first"]:
                     wanted = None
-                    bucket = _checked(self._documents.find_one(which))
+                    found = self._documents.find_one(which)
+                    bucket = _checked(found, with_log=True)
                 else:
                     bucket["log"] = []
             if bucket is None:
@@ -857,13 +916,14 @@ class MongoEventLog(EventLog):
             event for event in events if upto is None or event.position <= upto
         ]
 
-    def sender_ids(self) -> List[str]:
+    def sender_ids(self, answered: Answered = unheard) -> List[str]:
         begun: Dict[str, bool] = {}
         of_rasa: List[str] = []
         for document in self._documents.find(
             _CURRENT,
             {"_id": 0, "sender_id": 1, "last": 1, "base": 1, "expires_at": 1},
         ):
+            answered()
             if "last" in document:
                 begun[document["sender_id"]] = self._is_live(document)
             else:
@@ -940,7 +1000,7 @@ class MongoEventLog(EventLog):
             rasas = of_rasa.get(sender_id, [])
             texts: Optional[List[str]] = None
             if bucket is not None:
-                is_live = self._is_live(_checked(bucket) or bucket)
+                is_live = self._is_live(_checked(bucket, with_log=True) or bucket)
                 texts = _whole(bucket, closed, rasas) if is_live else []
             elif any(rasa.get("expires_at") is None for rasa in rasas):
                 bucket = _that_rasa_uses(rasas)
@@ -979,8 +1039,10 @@ class MongoEventLog(EventLog):
                 found.setdefault(str(rasa["sender_id"]), []).append(rasa)
         return found
 
-    def count_conversations(self, after_timestamp: float) -> int:
-        opened, of_rasa = _parted(self._with_newest_event(_CURRENT))
+    def count_conversations(
+        self, after_timestamp: float, answered: Answered = unheard
+    ) -> int:
+        opened, of_rasa = _parted(_heard(self._with_newest_event(_CURRENT), answered))
         newest = [
             newest_timestamp(rasa)
             for sender_id, rasa in of_rasa.items()
@@ -1000,6 +1062,7 @@ class MongoEventLog(EventLog):
             names = _all_names(elsewhere[document_id] for document_id in batch)
             which = {"_id": {"$in": batch}, "sender_id": {"$in": names}}
             newest += map(newest_timestamp, self._with_newest_event(which))
+            answered()
         return sum(timestamp >= after_timestamp for timestamp in newest)
 
     def _with_newest_event(self, which: Document) -> Iterable[Document]:
@@ -1074,14 +1137,22 @@ def _new_base(last: int) -> int:
     return max(last, time.time_ns() // 1000) + 1
 
 
-def _checked(bucket: Optional[Document]) -> Optional[Document]:
+def _checked(
+    bucket: Optional[Document], *, with_log: bool = False
+) -> Optional[Document]:
     """An open bucket, if it has what one must have.
+
+    Args:
+        bucket: As it was read.
+        with_log: Whether its events were to be read too.
 
     Raises:
         bson.errors.InvalidBSON: when something else has changed it. Nothing is read
             from it then, and nothing added: what it holds stays for its repair.
     """
     wrong = [] if bucket is None else _flaws(bucket, *_POSITIONS)
+    if bucket is not None and with_log and "log" not in bucket:
+        wrong.append("log")
     if bucket is not None and wrong:
         raise bson.errors.InvalidBSON(
             f"the document {bucket['_id']!r} has no sensible {', '.join(wrong)}"
@@ -1138,16 +1209,48 @@ def _names(sender_id: str) -> List[Any]:
 
     Old versions of it stored a number as such.
     """
-    if sender_id.isascii() and sender_id.isdigit() and str(int(sender_id)) == sender_id:
+    # As long as those of 64 bits: Python reads none of more than 4,300 digits.
+    if len(sender_id) < 20 and sender_id.isascii() and sender_id.isdigit():
         number = int(sender_id)
-        if number < 2**63:
+        if number < 2**63 and str(number) == sender_id:
             return [sender_id, number]
     return [sender_id]
+
+
+def _begun_by_rasa(rasa: Document) -> Document:
+    """The state of a log that holds no events of its own yet.
+
+    Args:
+        rasa: Of the document of Rasa's own store, how many events it has, and whose.
+    """
+    count = rasa["events"]
+    return {
+        "log": [],
+        "first": count + 1,
+        "last": count,
+        "base": 1,
+        "bytes": 0,
+        "rasa": {name: rasa[name] for name in ("_id", "sender_id", "events")},
+        **{name: rasa[name] for name in (USER_ID, STARTED) if name in rasa},
+    }
+
+
+def _never_came_first(sender_id: str) -> AutoReconnect:
+    return AutoReconnect(
+        f"others have changed conversation {sender_id!r} {_MOST_ROUNDS} times while it "
+        f"was to be written"
+    )
 
 
 def _batches(names: List[Any]) -> Iterator[List[Any]]:
     for begin in range(0, len(names), _READ_BATCH):
         yield names[begin : begin + _READ_BATCH]
+
+
+def _heard(documents: Iterable[Document], answered: Answered) -> Iterator[Document]:
+    for document in documents:
+        answered()
+        yield document
 
 
 def _all_names(sender_ids: Iterable[str]) -> List[Any]:

@@ -24,7 +24,7 @@ local function text_at(key)
 end
 
 local function for_each_of_rasas(visit)
-    for _, key in ipairs({KEYS[2], ARGV[1]}) do
+    for _, key in ipairs({ARGV[1], KEYS[2]}) do
         local text = key ~= '' and text_at(key)
         if text then
             local found = visit(key, text, redis.sha1hex(text))

@@ -147,6 +147,15 @@ def _escaped(text: bytes) -> bytes:
     return re.sub(rb"([\\*?\[\]])", rb"\\\1", text)
 
 
+def is_storable(text: str) -> bool:
+    """Whether a text can be part of a key: one with a lone surrogate cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def text_of(name: bytes) -> Optional[str]:
     """A sender id as text; ``None`` for what can be none."""
     try:

@@ -31,6 +31,7 @@ from redis.exceptions import ClusterError, NoScriptError, RedisClusterException
 
 from rasa_trackers.event_log import (
     START,
+    Answered,
     Conversation,
     Entry,
     EventLog,
@@ -40,10 +41,17 @@ from rasa_trackers.event_log import (
     User,
     began,
     timestamp_of,
+    unheard,
 )
 from rasa_trackers.reconciliation import new_events
 from rasa_trackers.redis.connection import Client, disconnect
-from rasa_trackers.redis.keys import Keys, Namespace, is_ambiguous, text_of
+from rasa_trackers.redis.keys import (
+    Keys,
+    Namespace,
+    is_ambiguous,
+    is_storable,
+    text_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +70,9 @@ _GRACE = 3600.0
 #: Milliseconds that an index is kept beyond what its conversations need. While they
 #: last, appends need not renew it.
 _INDEX_RESERVE = 3_600_000
+
+#: How often what Rasa's own store has left is looked at anew, because it has changed.
+_MOST_ROUNDS = 100
 
 #: Redis counts expiry in milliseconds, in 64 bits.
 _LONGEST_EXPIRY = 10**15
@@ -390,7 +401,7 @@ class RedisEventLog(EventLog):
     def _run_on_all_of_it(self, script: _Script, keys: Keys, *arguments: object) -> Any:
         """Run a script on a log, after all that Rasa's own store has left is in it."""
         known = ""
-        while True:
+        for _ in range(_MOST_ROUNDS):
             reply = self._run(script, keys, known, *arguments)
             if not (isinstance(reply, list) and isinstance(reply[0], bytes)):
                 return reply
@@ -410,6 +421,10 @@ class RedisEventLog(EventLog):
                     keys.sender_id,
                     key.decode(errors="replace"),
                 )
+        raise redis.ConnectionError(
+            f"others have changed what Rasa's own store keeps of conversation "
+            f"{keys.sender_id!r} {_MOST_ROUNDS} times while it was read"
+        )
 
     def _take_over(
         self, keys: Keys, known: str, key: bytes, text: bytes, events: List[str]
@@ -417,9 +432,14 @@ class RedisEventLog(EventLog):
         """Move Rasa's events into the log, unless another worker does it first."""
         sha1 = _sha1(text)
         # There is a log already where a worker with Rasa's own store was still at it.
-        reply = self._run(_READ, keys, known + sha1, "", "", "")
-        if isinstance(reply, list) and isinstance(reply[0], bytes):
-            return  # it has changed: the caller looks again
+        skip = known + sha1
+        while True:
+            reply = self._run(_READ, keys, skip, "", "", "")
+            if not (isinstance(reply, list) and isinstance(reply[0], bytes)):
+                break
+            if reply[0] == key:
+                return  # it has changed: the caller looks again
+            skip += _sha1(reply[1])  # what is at the other key comes after this
         log = _page(reply)
         after = log.events[-1].position if log.events else START
         known_texts = [event.data for event in log.events]
@@ -555,17 +575,17 @@ class RedisEventLog(EventLog):
 
     # All conversations
 
-    def sender_ids(self) -> Iterator[str]:
+    def sender_ids(self, answered: Answered = unheard) -> Iterator[str]:
         # SCAN may name a key twice, and a conversation may have two keys.
         seen: Set[str] = set()
-        for sender_id in self._sender_ids():
+        for sender_id in self._sender_ids(answered):
             if sender_id not in seen:
                 seen.add(sender_id)
                 yield sender_id
 
-    def _sender_ids(self) -> Iterator[str]:
+    def _sender_ids(self, answered: Answered) -> Iterator[str]:
         maybe_rasa_1s: List[str] = []
-        for key in self._scanned():
+        for key in self._scanned(answered):
             sender_id = self._namespace.sender_of_log(key)
             if sender_id is not None:
                 yield sender_id
@@ -580,11 +600,16 @@ class RedisEventLog(EventLog):
                 maybe_rasa_1s.append(sender_id)
         for begin in range(0, len(maybe_rasa_1s), _SCAN_COUNT):
             yield from self._rasa_1s(maybe_rasa_1s[begin : begin + _SCAN_COUNT])
+            answered()
 
-    def _scanned(self) -> Iterator[bytes]:
+    def _scanned(self, answered: Answered) -> Iterator[bytes]:
         for node in self._nodes():
             for pattern in self._namespace.patterns():
-                yield from node.scan_iter(match=pattern, count=_SCAN_COUNT)
+                cursor: Optional[int] = None
+                while cursor != 0:
+                    cursor, keys = node.scan(cursor or 0, pattern, _SCAN_COUNT)
+                    answered()
+                    yield from keys
 
     def _is_at(self, key: bytes, sender_id: str) -> bool:
         try:
@@ -605,10 +630,13 @@ class RedisEventLog(EventLog):
             sender_ids[number] for number in self._evaluate(_FIND_RASA_1, 0, *pairs)
         ]
 
-    def count_conversations(self, after_timestamp: float) -> int:
+    def count_conversations(
+        self, after_timestamp: float, answered: Answered = unheard
+    ) -> int:
         count = 0
-        for batch in _batches(self.sender_ids()):
+        for batch in _batches(self.sender_ids(answered)):
             newest = self._newest_timestamps(batch)
+            answered()
             count += sum(timestamp >= after_timestamp for timestamp in newest)
         return count
 
@@ -791,7 +819,7 @@ def _user(text: bytes) -> Optional[User]:
     dialogue = _dialogue(text) or {}
     user_id = dialogue.get("user_id")
     started = dialogue.get("conversation_started_timestamp")
-    if not (user_id and isinstance(user_id, str)):
+    if not (user_id and isinstance(user_id, str)) or not is_storable(user_id):
         return None
     return User(user_id, started if type(started) in (int, float) else None)
 

@@ -33,5 +33,7 @@ push(9, nil, owner)
 -- than before.
 if ttl > 0 and (mine == -2 or mine >= 0 and mine < ttl) then
     redis.call('PEXPIRE', KEYS[1], ttl)
+elseif ttl == -1 and mine >= 0 then
+    redis.call('PERSIST', KEYS[1])
 end
 redis.call('DEL', key)

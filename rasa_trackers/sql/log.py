@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from rasa_trackers.event_log import (
     START,
+    Answered,
     Conversation,
     Entry,
     EventLog,
@@ -19,6 +20,7 @@ from rasa_trackers.event_log import (
     Page,
     Stored,
     User,
+    unheard,
 )
 from rasa_trackers.sql.schema import COLUMN_LENGTH, Tables
 
@@ -339,7 +341,7 @@ class SQLEventLog(EventLog):
         """All rows of a result, each of them a sequence."""
         return result.all()  # type: ignore[no-any-return]
 
-    def sender_ids(self) -> List[str]:
+    def sender_ids(self, answered: Answered = unheard) -> List[str]:
         statement = sa.select(self._events.c.sender_id).distinct()
         if self._record_exp is not None:
             statement = statement.where(~self._is_expired(self._events.c.sender_id))
@@ -392,7 +394,9 @@ class SQLEventLog(EventLog):
             statement = statement.where(~self._is_expired(users.c.sender_id))
         return statement
 
-    def count_conversations(self, after_timestamp: float) -> int:
+    def count_conversations(
+        self, after_timestamp: float, answered: Answered = unheard
+    ) -> int:
         with self._engine.connect() as connection:
             counted = connection.execute(self._count, {"after": after_timestamp})
             return int(counted.scalar_one())
