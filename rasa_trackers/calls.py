@@ -12,9 +12,11 @@ import contextlib
 import logging
 import math
 import random
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import wait as wait_for
 from typing import Any, Callable, Iterator, Optional, Sequence, TypeVar
 
 from rasa_trackers.event_log import EventLog, Failure
@@ -129,8 +131,13 @@ class Calls:
         try:
             # By one future and not by asyncio.wait(), which takes as long as all the
             # rest of the hand-over.
-            self._pool.submit(work)
-            return await answer
+            future = self._pool.submit(work)
+            try:
+                return await answer
+            except asyncio.CancelledError:
+                # Also by a loop that ends, and no timer of which runs any more.
+                self._watch(future, deadline)
+                raise
         finally:
             timer.cancel()
 
@@ -149,6 +156,10 @@ class Calls:
                     return future.result()
                 if deadline.left() < -_GRACE:
                     raise self._given_up(deadline) from None
+            except BaseException:
+                if not future.done():  # Ctrl-C
+                    self._watch(future, deadline)
+                raise
 
     def in_background(self, function: Callable[..., object]) -> None:
         """Run ``function(deadline)`` some time; failures are only logged."""
@@ -158,7 +169,25 @@ class Calls:
             if error is not None:
                 logger.warning("%s", error)
 
-        self._pool.submit(function, Deadline(self._timeout)).add_done_callback(report)
+        deadline = Deadline(self._timeout)
+        future = self._pool.submit(function, deadline)
+        future.add_done_callback(report)
+        self._watch(future, deadline)
+
+    def _watch(self, future: Future[Any], deadline: Deadline) -> None:
+        """End a call in time for which nobody waits.
+
+        A thread that waits for a silent server is lost to the store else, and keeps
+        the process from ending.
+        """
+
+        def watch() -> None:
+            while not wait_for([future], timeout=_patience(deadline)).done:
+                if deadline.left() < -_GRACE:
+                    self._given_up(deadline)
+                    return
+
+        threading.Thread(target=watch, name="rasa_trackers-watch", daemon=True).start()
 
     def patiently(self, deadline: Deadline, call: Callable[[], T]) -> T:
         """``call()``, tried again after passing failures until the deadline.
@@ -201,7 +230,11 @@ class Calls:
 
     def _given_up(self, deadline: Deadline) -> RasaException:
         deadline.give_up()
-        self._log.interrupt()
+        try:
+            self._log.interrupt()
+        except Exception:
+            # Whatever it is, the caller is told.
+            logger.exception("%s: calls could not be interrupted.", self._log.name)
         return self._silent(deadline)
 
     def _silent(self, deadline: Deadline) -> RasaException:

@@ -171,6 +171,11 @@ def test_no_constructor_lets_the_errors_out_that_rasa_hides(
             ["/no/such/folder/rasa.db", "folder of the option 'db' exists"],
         ),
         ({"db": "/"}, ["SQLite database '/'", "'db'"]),
+        *(
+            ({"dialect": "sqlite", "query": {name: "abc"}}, ["does not take", "abc"])
+            for name in ("timeout", "cached_statements", "detect_types")
+        ),
+        ({"dialect": "a+b+c"}, ["dialect 'a+b+c'"]),
         ({"timeout": "never"}, ["'timeout'", "seconds"]),
         ({"startup_timeout": -1}, ["'startup_timeout'", "seconds"]),
     ],

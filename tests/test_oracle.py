@@ -449,6 +449,28 @@ def test_append_binds_texts_as_texts_and_timestamps_as_doubles(recorded, recorde
     assert h2_driver.CLOB not in sizes.values()
 
 
+def test_connection_whose_transaction_cannot_be_ended_is_not_used_again(
+    recorded, recorder, monkeypatch
+):
+    """Its next COMMIT would be for this one too, of which it has done a part."""
+    fails = True
+    executemany = RecordedCursor.executemany
+
+    def silent(self, *arguments):
+        if fails:
+            raise h2_driver.DatabaseError("DPI-1067: call timeout of 3000 ms exceeded")
+        return executemany(self, *arguments) if arguments else None
+
+    monkeypatch.setattr(RecordedCursor, "executemany", silent)
+    monkeypatch.setattr(RecordedConnection, "rollback", silent)
+    with pytest.raises(sa.exc.DBAPIError):
+        recorded.append("ada", [ENTRY] * 51, START)
+    fails = False
+    recorder.calls.clear()
+    recorded.append("bob", [ENTRY], START)
+    assert recorder.named("connect")
+
+
 @pytest.mark.parametrize(
     "entries",
     [
@@ -1261,6 +1283,7 @@ def test_sequence_that_is_far_behind_is_an_error(make_store, monkeypatch, big):
                 last,
                 None,
                 False,
+                None,
             ),
             timeout=5,
         )

@@ -1,4 +1,7 @@
-"""Redis that dies, hangs, fails over, is full, moves slots: each event once."""
+"""Redis that fails over, is full, moves slots: each event once.
+
+More is in `test_faults`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,6 @@ from backends import redis_endpoint
 from conversations import (
     add,
     as_dicts,
-    as_messages,
     conversation,
     dicts,
     session_start,
@@ -94,29 +96,6 @@ def in_thread(function, *arguments):
 
 
 @on_both_flavours
-async def test_kill_during_saves(load, own_server, flavour):
-    server = own_server(flavour, durable=True)
-    store = load(redis_endpoint(server, timeout=60))
-    kept = tracker("ada", session_start())
-    stop = threading.Event()
-
-    def kill_again_and_again():
-        try:
-            for _ in range(5):
-                said = len(kept.events)
-                wait_until(lambda said=said: len(kept.events) > said + 80, "saves")
-                server.kill()
-                server.start()
-        finally:
-            stop.set()
-
-    killing = in_thread(kill_again_and_again)
-    await save_until(stop, store, kept)
-    await killing
-    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
-
-
-@on_both_flavours
 async def test_failover_by_sentinel_during_saves(load, flavour):
     with RedisSentinel(flavour, sentinels=3) as sentinel:
         store = load(redis_endpoint(sentinel, timeout=60))
@@ -181,37 +160,6 @@ async def test_sentinels_that_are_silent(load):
 # Lost requests and replies
 
 
-async def test_reply_that_is_lost_after_the_append(connect, proxy):
-    broker = Broker()
-    store = connect(broker)
-    kept = tracker("ada", session_start())
-    await store.save(kept)
-    add(kept, turn())
-    fault = proxy.drop_reply_after(APPEND)
-    await store.save(kept)
-    fault.wait()
-    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
-    assert broker.published == as_messages(kept)
-
-
-async def test_reply_that_is_lost_of_the_first_save(connect, proxy):
-    store = connect()
-    fault = proxy.drop_reply_after(APPEND)
-    saved = tracker("ada", session_start())
-    await store.save(saved)
-    fault.wait()
-    assert as_dicts(await store.retrieve("ada")) == as_dicts(saved)
-
-
-async def test_replies_that_are_lost_again_and_again(connect, proxy):
-    store = connect()
-    fault = proxy.drop_reply_after(APPEND, times=4)
-    saved = tracker("ada", session_start())
-    await store.save(saved)
-    fault.wait()
-    assert as_dicts(await store.retrieve("ada")) == as_dicts(saved)
-
-
 async def test_reply_that_is_lost_in_a_cluster(load, redis_cluster):
     """The cluster's client does not try again by itself either."""
     with redis_cluster.client() as client:
@@ -253,52 +201,6 @@ async def test_reply_that_is_lost_of_a_takeover(connect, proxy, redis_server):
     assert as_dicts(await store.retrieve("ada")) == dicts(events)
 
 
-async def test_request_that_is_lost_before_the_server(connect, proxy):
-    store = connect()
-    fault = proxy.cut_before(APPEND)
-    saved = tracker("ada", session_start())
-    await store.save(saved)
-    fault.wait()
-    assert as_dicts(await store.retrieve("ada")) == as_dicts(saved)
-
-
-async def test_request_that_arrives_after_its_retry_writes_nothing(connect, proxy):
-    store = connect()
-    await store.save(tracker("grace", session_start()))  # the server knows the script
-    held = proxy.hold(APPEND)
-    saved = tracker("ada", session_start())
-    await store.save(saved)
-    assert held.release() == b"$-1\r\n"
-    assert as_dicts(await store.retrieve("ada")) == as_dicts(saved)
-
-
-async def test_save_that_failed_is_made_good_by_the_next_one(connect, proxy):
-    broker = Broker()
-    store = connect(broker, timeout=1)
-    kept = tracker("ada", session_start())
-    await store.save(kept)
-    add(kept, turn())
-    fault = proxy.drop_reply_after(APPEND)
-    closing = threading.Thread(target=lambda: (fault.wait(), proxy.refuse()))
-    closing.start()
-    with pytest.raises(ConnectionException):
-        await store.save(kept)
-    closing.join()
-    proxy.accept()
-    add(kept, turn())
-    await store.save(kept)
-    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
-    assert broker.published == as_messages(kept)
-
-
-async def test_connections_that_died_in_the_pool_are_replaced(connect, proxy):
-    store = connect()
-    saved = tracker("ada", session_start())
-    await store.save(saved)
-    proxy.cut()
-    assert as_dicts(await store.retrieve("ada")) == as_dicts(saved)
-
-
 # Away and silent
 
 
@@ -322,49 +224,6 @@ def test_start_without_a_server_is_an_error_in_time(load, port, mode):
         assert time.monotonic() - began < 5
     assert f":{number}" in str(raised.value)
     assert "secret" not in str(raised.value)
-
-
-async def test_server_that_comes_up_after_the_store_is_waited_for(load, own_server):
-    server = own_server()
-    server.stop()
-    starter = threading.Timer(0.5, server.start)
-    starter.start()
-    store = load(redis_endpoint(server, timeout=1, startup_timeout=60))
-    starter.join()
-    assert await store.retrieve("ada") is None
-
-
-async def test_server_that_hangs_is_an_error_in_time(load, own_server):
-    server = own_server()
-    store = load(redis_endpoint(server, timeout=1))
-    kept = tracker("ada", conversation(1, 1))
-    await store.save(kept)
-    add(kept, turn())
-    server.suspend()
-    try:
-        began = time.monotonic()
-        # More calls than the store has threads: those must come free again.
-        calls = [store.retrieve("ada") for _ in range(20)] + [store.save(kept)]
-        results = await asyncio.gather(*calls, return_exceptions=True)
-        assert {type(result) for result in results} == {ConnectionException}
-        assert time.monotonic() - began < 8
-    finally:
-        server.resume()
-    await store.save(kept)
-    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
-
-
-async def test_silence_in_the_middle_of_an_append(connect, proxy):
-    store = connect(timeout=1)
-    kept = tracker("ada", session_start())
-    await store.save(kept)
-    proxy.stall()
-    add(kept, turn())
-    with pytest.raises(ConnectionException):
-        await store.save(kept)
-    proxy.resume()
-    await store.save(kept)
-    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
 
 
 # What a server answers

@@ -539,6 +539,17 @@ async def test_pool_settings_from_the_environment(make_store, monkeypatch):
 
 
 @on_postgresql
+async def test_one_kept_connection_and_any_number_more(make_store, monkeypatch):
+    """As SQLAlchemy counts; the two add up to none."""
+    monkeypatch.setenv("POSTGRESQL_POOL_SIZE", "1")
+    monkeypatch.setenv("POSTGRESQL_MAX_OVERFLOW", "-1")
+    store = make_store()
+    saves = (store.save(tracker(str(n), session_start())) for n in range(20))
+    await asyncio.gather(*saves)
+    assert len(list(await store.keys())) == 20
+
+
+@on_postgresql
 def test_pool_has_rasas_size_and_tests_its_connections(make_store):
     pool = make_store()._log._engine.pool
     assert (pool.size(), pool._max_overflow) == (50, 100)
@@ -625,6 +636,30 @@ async def test_event_that_cannot_be_read_is_skipped_and_kept(
     await store.save(again)
     assert as_dicts(await store.retrieve_full_tracker("ada")) == as_dicts(again)
     assert rows(store, "SELECT count(*) FROM events WHERE type_name = 'x'") == [(1,)]
+
+
+@on_sqlite
+async def test_text_that_is_no_utf_8_costs_no_other(make_store, endpoint, caplog):
+    store = make_store(timeout=5)
+    kept = tracker("ada", conversation(1, 3))
+    await store.save(kept)
+    await store.save(tracker("grace", session_start()))
+    with closing(sqlite3.connect(endpoint["db"])) as connection, connection:
+        connection.execute(
+            "UPDATE events SET data = CAST(x'7bff' || CAST(data AS BLOB) AS TEXT) "
+            "WHERE id = 2"
+        )
+        connection.execute(
+            "UPDATE events SET sender_id = CAST(x'ff' AS TEXT) "
+            "WHERE sender_id = 'grace'"
+        )
+    loaded = await store.retrieve("ada")
+    assert as_dicts(loaded) == [*as_dicts(kept)[:1], *as_dicts(kept)[2:]]
+    assert sorted(await store.keys()) == ["ada", "\ufffd"]
+    assert await store.count_conversations() == 2
+    # Python's own error has the text.
+    assert "a text in it is damaged" in caplog.text
+    assert "timestamp" not in caplog.text
 
 
 async def test_event_that_cannot_be_applied_costs_no_conversation(store, caplog):

@@ -60,8 +60,9 @@ class Address:
             url: A MongoDB URL, or hosts without ``mongodb://`` before them.
 
         Raises:
-            RasaException: for an option in the URL that MongoDB does not have, and
-                for a special character that is not percent-encoded.
+            RasaException: for an option in the URL that MongoDB does not have, for
+                a special character that is not percent-encoded, and for a port that is
+                none.
         """
         url = url or DEFAULT_URL
         self.url = url if "://" in url else f"mongodb://{url}"
@@ -80,7 +81,15 @@ class Address:
         place = rest[len(credentials) :].lstrip("@")
         location, _, query = place.partition("?")
         #: Where the server is, for messages.
-        self.hosts = ",".join(map(_shown, location.partition("/")[0].split(",")))
+        self.hosts = location.partition("/")[0]
+        if not all(map(_has_sensible_port, self.hosts.split(","))):
+            # It may be a password, so that it is not shown.
+            raise RasaException(
+                "The option 'url' of the tracker store has something else than a "
+                "number where a port stands. Correct it in endpoints.yml. After a user "
+                "and a password come @ and the host: "
+                "mongodb://user:password@host:27017/."
+            )
         self.options: Dict[str, str] = {
             name.lower(): value
             for name, value in parse_qsl(
@@ -97,12 +106,9 @@ class Address:
         _check_names(self.options, "the option 'url'")
 
 
-def _shown(host: str) -> str:
-    """A host, without what is no port behind it: a password, of a URL without @."""
-    name, colon, port = host.rpartition(":")
-    if not colon or port.isdigit() or host.endswith("]"):
-        return host
-    return f"{name.partition(':')[0]}:***"
+def _has_sensible_port(host: str) -> bool:
+    _, colon, port = host.rpartition(":")
+    return not colon or port.isdigit() or host.endswith("]")
 
 
 def create_client(

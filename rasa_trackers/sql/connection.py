@@ -213,7 +213,7 @@ def create_engine(
             f"The driver for '{url.drivername}' is not installed ({error}). Install "
             f"it in the environment that runs Rasa: pip install {package}"
         ) from error
-    except (sqlalchemy.exc.ArgumentError, TypeError) as error:
+    except (sqlalchemy.exc.ArgumentError, TypeError, ValueError) as error:
         text = options.redact(str(error), [_password(url)])
         raise RasaException(
             f"The dialect '{url.drivername}' does not take these options: {text}. "

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import re
@@ -438,6 +439,10 @@ class OracleEventLog(SQLEventLog):
         try:
             logger.info("%s: creating an index.", self.name)
             with self._engine.connect() as connection:
+                # Of this one's own, which may take longer than a call.
+                connection.detach()
+                with contextlib.suppress(AttributeError):
+                    connection.connection.dbapi_connection.call_timeout = 0
                 try:
                     connection.exec_driver_sql(f"{statement} ONLINE")
                 except sqlalchemy.exc.DBAPIError as error:
@@ -479,7 +484,12 @@ class OracleEventLog(SQLEventLog):
                 connection.execute(self._unlock, lock)
                 connection.commit()
             except BaseException:
-                connection.rollback()
+                try:
+                    connection.rollback()
+                except BaseException:
+                    # Nor is it to be committed with what is written next.
+                    connection.invalidate()
+                    raise
                 raise
             finally:
                 info.pop(WRITING, None)

@@ -154,6 +154,8 @@ class PostgreSQLEventLog(SQLEventLog):
         self._one_message = engine.dialect.driver == "psycopg2"
         self._column_encoding = "utf-8"
         self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
+        # A set that grows while another thread goes through it is an error.
+        self._registering = threading.Lock()
         for each in (engine, login_engine):
             if each is not None:
                 # Before SQLAlchemy's own first statements, which can hang as well.
@@ -161,7 +163,8 @@ class PostgreSQLEventLog(SQLEventLog):
         sa.event.listen(engine, "connect", self._on_connect)
 
     def _register(self, connection: Any, _record: Any) -> None:
-        self._connections.add(connection)
+        with self._registering:
+            self._connections.add(connection)
 
     def _on_connect(self, connection: Any, _record: Any) -> None:
         status = getattr(connection, "get_parameter_status", lambda _name: "UTF8")
@@ -430,6 +433,11 @@ class PostgreSQLEventLog(SQLEventLog):
 
     # Errors and end
 
+    def classify(self, error: Exception) -> Optional[Failure]:
+        if _is_read_only(getattr(error, "orig", None)):
+            return FAILURES_BY_CODE["25006"]
+        return super().classify(error)
+
     def _classify_driver(self, error: sqlalchemy.exc.DBAPIError) -> Failure:
         code = getattr(error.orig, "pgcode", None) or getattr(
             error.orig, "sqlstate", None
@@ -448,10 +456,12 @@ class PostgreSQLEventLog(SQLEventLog):
     def interrupt(self) -> None:
         # libpq waits for an answer without end. Closing the socket under it is what
         # ends that, also for a server that its operating system still answers for.
-        for connection in list(self._connections):
-            if connection.closed:
-                continue
+        with self._registering:
+            connections = list(self._connections)
+        for connection in connections:
             try:
+                if connection.closed:
+                    continue
                 with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
                     duplicate.shutdown(socket.SHUT_RDWR)
             except Exception:
@@ -517,7 +527,20 @@ def postgresql_engine(
         isolation_level="AUTOCOMMIT",
     )
     _test_idle_connections_only(engine)
+    sa.event.listen(engine, "handle_error", _leave_standby)
     return engine
+
+
+def _is_read_only(error: Any) -> bool:
+    code = getattr(error, "pgcode", None) or getattr(error, "sqlstate", None)
+    return bool(code == "25006")
+
+
+def _leave_standby(context: Any) -> None:
+    # A connection to a server that is no primary (any more) stays alive. All are made
+    # anew, and lead to the primary as soon as the address does.
+    if _is_read_only(context.original_exception):
+        context.is_disconnect = True
 
 
 def _test_idle_connections_only(engine: sa.engine.Engine) -> None:

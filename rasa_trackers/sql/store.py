@@ -269,7 +269,7 @@ def _postgresql_log(
         "POSTGRESQL_MAX_OVERFLOW", _DEFAULT_MAX_OVERFLOW, -1
     )
     connections = pool_size + max_overflow
-    if connections == 0:
+    if pool_size == max_overflow == 0:
         raise RasaException(
             "POSTGRESQL_POOL_SIZE and POSTGRESQL_MAX_OVERFLOW are both 0, which leaves "
             "the tracker store no connection. Raise one of them."

@@ -1,0 +1,550 @@
+"""A server that dies, hangs, is cut off or not there yet: each event once.
+
+What only one backend's server can do stands in a file of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from rasa.shared.exceptions import ConnectionException, RasaException
+
+from conversations import (
+    add,
+    as_dicts,
+    as_messages,
+    conversation,
+    dicts,
+    session_start,
+    tracker,
+    turn,
+)
+from rasa_trackers.sql import postgresql
+from servers.mongo import MongoServer
+from servers.process import wait_until
+from servers.proxy import TcpProxy
+from servers.silent import closed_port, silent_port, unreachable_port
+from wires import WIRES
+
+
+@pytest.fixture(params=list(WIRES))
+def wire(request):
+    return WIRES[request.param]
+
+
+@pytest.fixture
+def server(wire):
+    """A server of the test's own, to be wrecked."""
+    with wire.make_server() as server:
+        yield server
+
+
+@pytest.fixture
+def connect_alone(wire, server, load):
+    """Makes stores on that server, which are closed before it is gone."""
+    database = wire.create(server)
+
+    def connect_alone(**options):
+        return load({**wire.endpoint(server, database, None), **options})
+
+    return connect_alone
+
+
+@pytest.fixture(scope="module")
+def mongo_replica_set():
+    with MongoServer(replica_set=True) as server:
+        yield server
+
+
+@pytest.fixture
+def shared_server(request, wire):
+    return request.getfixturevalue(wire.shared)
+
+
+@pytest.fixture
+def proxy(shared_server):
+    with TcpProxy(shared_server.host, shared_server.port) as proxy:
+        yield proxy
+        proxy.clear()
+
+
+@pytest.fixture
+def connect(wire, shared_server, proxy, load):
+    """Makes stores that reach the server through the proxy."""
+    database = wire.create(shared_server)
+
+    def connect(broker=None, **options):
+        endpoint = wire.endpoint(shared_server, database, proxy.port)
+        return load({**endpoint, **options}, broker=broker)
+
+    yield connect
+    proxy.clear()
+    wire.drop(shared_server, database)
+
+
+@pytest.fixture(params=["begins", "goes on"])
+def append(request, wire):
+    """A tracker to be saved by a store, and the bytes of that append."""
+
+    async def append(store):
+        # From here on the server knows all statements and scripts.
+        await store.save(tracker("grace", session_start()))
+        kept = tracker("ada", session_start())
+        if request.param == "begins":
+            return kept, wire.begin
+        await store.save(kept)
+        add(kept, turn())
+        return kept, wire.go_on
+
+    return append
+
+
+class Broker:
+    def __init__(self):
+        self.published = []
+
+    def publish(self, event):
+        if event["sender_id"] == "ada":
+            self.published.append(
+                {key: value for key, value in event.items() if key != "sender_id"}
+            )
+
+
+def in_thread(function, *arguments):
+    """Starts a function beside the test; awaiting what is returned waits for it."""
+    return asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+
+
+# Crashes
+
+
+async def test_kill_between_saves(connect_alone, server):
+    store = connect_alone(timeout=30)
+    kept = tracker("ada")
+    for _ in range(3):
+        add(kept, conversation(1, 15))
+        await store.save(kept)
+        server.kill()
+        server.start()
+        assert as_dicts(await store.retrieve_full_tracker("ada")) == as_dicts(kept)
+
+
+async def test_kill_during_saves(connect_alone, server):
+    store = connect_alone(timeout=60)
+    kept = tracker("ada", session_start())
+    stop = threading.Event()
+
+    def kill_again_and_again():
+        try:
+            for _ in range(4):
+                said = len(kept.events)
+                wait_until(lambda said=said: len(kept.events) > said + 80, "saves")
+                server.kill()
+                server.start()
+        finally:
+            stop.set()
+
+    killing = in_thread(kill_again_and_again)
+    while not stop.is_set():
+        add(kept, turn())
+        await store.save(kept)
+        await asyncio.sleep(0)
+    await killing
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
+
+
+# Lost requests and replies
+
+
+@pytest.mark.parametrize("times", [1, 4])
+async def test_reply_that_is_lost_after_the_append(connect, proxy, append, times):
+    broker = Broker()
+    store = connect(broker)
+    kept, pattern = await append(store)
+    fault = proxy.drop_reply_after(pattern, times)
+    await store.save(kept)
+    fault.wait()
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
+    assert broker.published == as_messages(kept)
+
+
+async def test_request_that_is_lost_before_the_server(connect, proxy, append):
+    store = connect()
+    kept, pattern = await append(store)
+    fault = proxy.cut_before(pattern)
+    await store.save(kept)
+    fault.wait()
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
+
+
+async def test_request_that_arrives_after_its_retry_writes_nothing(
+    connect, proxy, append
+):
+    store = connect()
+    kept, pattern = await append(store)
+    held = proxy.hold(pattern)
+    await store.save(kept)
+    assert held.release()
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
+
+
+async def test_request_that_arrives_after_another_writer_writes_nothing(
+    connect, proxy, append
+):
+    store, other = connect(), connect()
+    kept, pattern = await append(store)
+    held = proxy.hold(pattern)
+    await store.save(kept)
+    theirs = await other.retrieve("ada")
+    add(theirs, turn())
+    await other.save(theirs)
+    assert held.release()
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(theirs)
+
+
+@pytest.mark.parametrize("sessions", [0, 20])
+async def test_lost_request_while_another_writer_appends(
+    connect, proxy, wire, sessions
+):
+    store, other = connect(), connect()
+    kept = tracker("ada", conversation(sessions, 10) + session_start())
+    await store.save(kept)
+    theirs = await other.retrieve("ada")
+    before = as_dicts(kept)
+    their_turn, my_turn = turn("theirs"), turn("mine")
+    add(theirs, their_turn)
+    add(kept, my_turn)
+    fault = proxy.cut_before(wire.go_on, times=2)
+    saving = asyncio.ensure_future(store.save(kept))
+    await in_thread(fault.wait)
+    await other.save(theirs)
+    await saving
+    full = as_dicts(await store.retrieve_full_tracker("ada"))
+    assert full in (
+        before + dicts(my_turn) + dicts(their_turn),
+        before + dicts(their_turn) + dicts(my_turn),
+    )
+
+
+async def test_save_that_failed_is_made_good_by_the_next_one(connect, proxy, wire):
+    """The append was carried out, its reply was lost, and then the server was away."""
+    broker = Broker()
+    store = connect(broker, timeout=1)
+    kept = tracker("ada", session_start())
+    await store.save(kept)
+    add(kept, turn())
+    fault = proxy.drop_reply_after(wire.go_on)
+    closing = threading.Thread(target=lambda: (fault.wait(), proxy.refuse()))
+    closing.start()
+    with pytest.raises(ConnectionException):
+        await store.save(kept)
+    closing.join()
+    proxy.accept()
+    add(kept, turn())
+    await store.save(kept)
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
+    assert broker.published == as_messages(kept)
+
+
+async def test_connections_that_died_in_the_pool_are_replaced(connect, proxy):
+    store = connect()
+    saved = tracker("ada", session_start())
+    await store.save(saved)
+    proxy.cut()
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(saved)
+
+
+@pytest.mark.parametrize("wire", ["mongo", "mongo-replica-set"], indirect=True)
+@pytest.mark.parametrize("pattern", ["begin", "go_on"])
+@pytest.mark.parametrize("fault", ["cut_before", "drop_reply_after"])
+async def test_fault_while_a_bucket_is_closed(connect, proxy, wire, pattern, fault):
+    """A closed bucket is inserted before the open one is changed."""
+    store = connect()
+    kept = tracker("ada", conversation(1, 29))
+    await store.save(kept)
+    add(kept, conversation(1, 15))
+    fault = getattr(proxy, fault)(getattr(wire, pattern))
+    await store.save(kept)
+    fault.wait()
+    assert as_dicts(await store.retrieve_full_tracker("ada")) == as_dicts(kept)
+
+
+# Away and silent
+
+
+async def test_server_that_is_away_is_an_error_in_time(connect, proxy):
+    store = connect(timeout=1)
+    saved = tracker("ada", session_start())
+    proxy.refuse()
+    proxy.cut()
+    began = time.monotonic()
+    with pytest.raises(ConnectionException, match=r"Check that the server runs"):
+        await store.save(saved)
+    with pytest.raises(ConnectionException):
+        await store.retrieve("ada")
+    assert time.monotonic() - began < 6
+    proxy.accept()
+    await store.save(saved)
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(saved)
+
+
+async def test_server_that_hangs_is_an_error_in_time(connect_alone, server):
+    store = connect_alone(timeout=1)
+    kept = tracker("ada", conversation(1, 1))
+    await store.save(kept)
+    add(kept, turn())
+    server.suspend()
+    try:
+        began = time.monotonic()
+        # More calls than the store has threads: those must come free again.
+        calls = [store.retrieve("ada") for _ in range(20)] + [store.save(kept)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(result) for result in results} == {ConnectionException}
+        assert time.monotonic() - began < 8
+        # The server still hangs.
+        assert all_threads_come_free(store)
+    finally:
+        server.resume()
+    await store.save(kept)
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
+
+
+def all_threads_come_free(store):
+    """Whether all threads of a store do something else within 10 seconds."""
+    pool = store._calls._pool
+    together = threading.Barrier(pool._max_workers)
+    waiting = [pool.submit(together.wait, 10) for _ in range(pool._max_workers)]
+    return sorted(each.result() for each in waiting) == list(range(len(waiting)))
+
+
+async def test_threads_of_calls_that_were_cancelled_come_free(connect_alone, server):
+    """Nobody waits for them any more, and the server does not answer."""
+    store = connect_alone(timeout=1)
+    await store.save(tracker("ada", session_start()))
+    server.suspend()
+    try:
+        calls = [asyncio.wait_for(store.retrieve("ada"), 0.2) for _ in range(20)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(result) for result in results} == {asyncio.TimeoutError}
+        assert all_threads_come_free(store)
+    finally:
+        server.resume()
+
+
+@pytest.mark.parametrize("wire", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("call", ["retrieve", "purge"])
+def test_process_ends_while_a_server_is_silent(wire, server, call, tmp_path):
+    """A thread in libpq waits without end, and Python for all threads of a pool."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM, encoding="utf-8")
+    endpoint = {**wire.endpoint(server, wire.create(server), None), "timeout": 1}
+    del endpoint["type"]
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", program, json.dumps(endpoint), call],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout.readline().strip() == b"ready"
+        server.suspend()
+        try:
+            process.communicate(b"\n", timeout=10)
+        finally:
+            process.kill()
+            server.resume()
+    assert process.returncode == 0
+
+
+PROGRAM = """
+import asyncio, contextlib, json, sys
+import rasa_trackers
+
+endpoint, call = json.loads(sys.argv[1]), sys.argv[2]
+store = rasa_trackers.SQLTrackerStore(record_exp=60, **endpoint)
+
+
+async def main():
+    await store.retrieve("ada")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    if call == "purge":
+        store._next_purge = 0
+        store._purge_now_and_then()
+    else:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(store.retrieve("ada"), 0.2)
+
+
+asyncio.run(main())
+"""
+
+
+async def test_call_ends_in_time_where_it_cannot_be_interrupted(
+    connect_alone, server, monkeypatch
+):
+    store = connect_alone(timeout=1)
+    await store.save(tracker("ada", session_start()))
+
+    def fail():
+        raise RuntimeError("cannot be interrupted")
+
+    monkeypatch.setattr(store._log, "interrupt", fail)
+    server.suspend()
+    try:
+        with pytest.raises(ConnectionException):
+            await asyncio.wait_for(store.retrieve("ada"), 10)
+    finally:
+        server.resume()
+
+
+@pytest.mark.parametrize("wire", ["postgresql"], indirect=True)
+async def test_connection_to_a_server_that_became_a_standby_is_replaced(connect):
+    store = connect(timeout=3)
+    kept = tracker("ada", session_start())
+    await store.save(kept)
+    with store._log._engine.connect() as connection:
+        # As that of one that was the primary, and still lives.
+        connection.exec_driver_sql("SET default_transaction_read_only = on")
+    for _ in range(3):
+        add(kept, turn())
+        await store.save(kept)
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
+
+
+async def test_saves_that_wait_for_one_another_are_errors_in_time(connect, proxy):
+    store = connect(timeout=0.5)
+    saved = tracker("ada", session_start())
+    await store.save(saved)
+    proxy.stall()
+    began = time.monotonic()
+    results = await asyncio.gather(
+        *(store.save(tracker("ada", turn())) for _ in range(6)), return_exceptions=True
+    )
+    assert {type(result) for result in results} == {ConnectionException}
+    assert time.monotonic() - began < 5
+    proxy.resume()
+
+
+async def test_silence_in_the_middle_of_an_append(connect, proxy):
+    store = connect(timeout=1)
+    kept = tracker("ada", session_start())
+    await store.save(kept)
+    proxy.stall()
+    add(kept, turn())
+    with pytest.raises(ConnectionException):
+        await store.save(kept)
+    proxy.resume()
+    await store.save(kept)
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
+
+
+@pytest.mark.parametrize("port", [closed_port, silent_port, unreachable_port])
+def test_start_without_a_server_is_an_error_in_time(load, wire, shared_server, port):
+    with port() as number:
+        endpoint = wire.endpoint(shared_server, "never_made", number)
+        began = time.monotonic()
+        with pytest.raises(RasaException) as raised:
+            load({**endpoint, "timeout": 1})
+        assert time.monotonic() - began < 6
+    assert f":{number}" in str(raised.value)
+    if shared_server.password:
+        assert shared_server.password not in str(raised.value)
+
+
+async def test_server_that_comes_up_after_the_store_is_waited_for(
+    connect_alone, server
+):
+    server.stop()
+    starter = threading.Timer(0.5, server.start)
+    starter.start()
+    store = connect_alone(timeout=1, startup_timeout=60)
+    starter.join()
+    assert await store.retrieve("ada") is None
+
+
+# Answers that come late
+
+
+async def test_append_that_ends_after_its_deadline_is_stored_and_published_once(
+    connect, monkeypatch
+):
+    """The call has failed by then, and the next save was already begun."""
+    broker = Broker()
+    store = connect(broker, timeout=0.5)
+    kept = tracker("ada", session_start())
+    await store.save(kept)
+    append, late = store._log.append, threading.Event()
+
+    def append_late(*arguments):
+        late.wait(10)
+        return append(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._log, "append", append_late)
+        add(kept, turn())
+        with pytest.raises(ConnectionException):
+            await store.save(kept)
+    add(kept, turn())
+    await store.save(kept)
+    late.set()
+    store._calls._pool.shutdown()
+    assert broker.published == as_messages(kept)
+    assert as_dicts(await connect().retrieve("ada")) == as_dicts(kept)
+
+
+async def test_append_that_is_answered_after_its_deadline_is_published_by_the_next_save(
+    connect, monkeypatch
+):
+    broker = Broker()
+    store = connect(broker, timeout=0.5)
+    kept = tracker("ada", session_start())
+    await store.save(kept)
+    append, late = store._log.append, threading.Event()
+
+    def answer_late(*arguments):
+        result = append(*arguments)
+        late.wait(10)
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._log, "append", answer_late)
+        add(kept, turn())
+        with pytest.raises(ConnectionException):
+            await store.save(kept)
+    late.set()
+    await store.save(kept)
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
+    assert broker.published == as_messages(kept)
+
+
+# And when all is well
+
+
+@pytest.mark.parametrize("sessions", [1, 20])
+async def test_one_round_trip_to_append_and_one_to_read(connect, proxy, sessions):
+    store = connect()
+    kept = tracker("ada", conversation(sessions, 5))
+    await store.save(kept)
+    await store.retrieve("ada")
+    before = proxy.round_trips
+    retrieved = await store.retrieve("ada")
+    reading = proxy.round_trips - before
+    add(retrieved, turn())
+    await store.save(retrieved)
+    appending = proxy.round_trips - before - reading
+    assert (reading, appending) == (1, 1)
+
+
+@pytest.mark.parametrize("wire", ["postgresql"], indirect=True)
+async def test_connection_is_tested_after_a_pause(connect, proxy, monkeypatch):
+    monkeypatch.setattr(postgresql, "_UNTESTED", 0.0)
+    store = connect()
+    await store.save(tracker("ada", session_start()))
+    before = proxy.round_trips
+    await store.retrieve("ada")
+    assert proxy.round_trips - before == 2
