@@ -49,8 +49,9 @@ async def test_deleted_conversation_is_unknown(store):
     assert list(await store.keys()) == ["grace"]
 
 
-async def test_deleting_an_unknown_conversation_is_no_error(store):
-    await store.delete("unknown")
+@pytest.mark.parametrize("sender_id", ["unknown", ""])
+async def test_deleting_an_unknown_conversation_is_no_error(store, sender_id):
+    await store.delete(sender_id)
     assert list(await store.keys()) == []
 
 

@@ -158,6 +158,11 @@ FAILURES: Dict[str, Failure] = {
         "A column of 'events' holds fewer characters than Rasa's own: let an "
         "administrator ALTER it to VARCHAR2(255 CHAR).",
     ),
+    "ORA-16000": Failure(
+        True,
+        "The server is read-only: a standby, or one that failed over. Let 'url' name "
+        "the primary.",
+    ),
     "ORA-16456": _STARTING,
     "ORA-20321": Failure(
         False,
@@ -471,6 +476,10 @@ class OracleEventLog(SQLEventLog):
         return bool(rows.scalar_one() <= _SMALL_TABLE)
 
     # Writing
+
+    def delete(self, sender_id: str) -> bool:
+        # Oracle keeps it as NULL, so that no conversation has it.
+        return bool(sender_id) and super().delete(sender_id)
 
     @contextmanager
     def _writing(self, sender_id: str) -> Iterator[Connection]:
