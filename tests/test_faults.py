@@ -470,6 +470,15 @@ async def test_server_that_comes_up_after_the_store_is_waited_for(
 # Answers that come late
 
 
+async def fails_in_time(store, kept, monkeypatch, append):
+    """A save by another append."""
+    with monkeypatch.context() as patch:
+        patch.setattr(store._log, "append", append)
+        add(kept, turn())
+        with pytest.raises(ConnectionException):
+            await store.save(kept)
+
+
 async def test_append_that_ends_after_its_deadline_is_stored_and_published_once(
     connect, monkeypatch
 ):
@@ -484,11 +493,7 @@ async def test_append_that_ends_after_its_deadline_is_stored_and_published_once(
         late.wait(10)
         return append(*arguments)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(store._log, "append", append_late)
-        add(kept, turn())
-        with pytest.raises(ConnectionException):
-            await store.save(kept)
+    await fails_in_time(store, kept, monkeypatch, append_late)
     add(kept, turn())
     await store.save(kept)
     late.set()
@@ -511,11 +516,7 @@ async def test_append_that_is_answered_after_its_deadline_is_published_by_the_ne
         late.wait(10)
         return result
 
-    with monkeypatch.context() as patch:
-        patch.setattr(store._log, "append", answer_late)
-        add(kept, turn())
-        with pytest.raises(ConnectionException):
-            await store.save(kept)
+    await fails_in_time(store, kept, monkeypatch, answer_late)
     late.set()
     await store.save(kept)
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)

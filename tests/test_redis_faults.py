@@ -34,9 +34,6 @@ from servers.proxy import TcpProxy
 from servers.redis import REDIS, VALKEY, RedisCluster, RedisSentinel, RedisServer
 from servers.silent import closed_port, silent_port, unreachable_port
 
-#: What only an append sends.
-APPEND = b"$6\r\nappend\r\n"
-
 on_both_flavours = pytest.mark.parametrize("flavour", [REDIS, VALKEY])
 
 
@@ -62,21 +59,10 @@ def proxy(redis_server, redis_proxy):
 def connect(load, redis_server, proxy):
     """Makes stores that reach the server through the proxy."""
 
-    def connect(broker=None, **options):
-        endpoint = redis_endpoint(redis_server, port=proxy.port, **options)
-        return load(endpoint, broker=broker)
+    def connect(**options):
+        return load(redis_endpoint(redis_server, port=proxy.port, **options))
 
     return connect
-
-
-class Broker:
-    def __init__(self):
-        self.published = []
-
-    def publish(self, event):
-        self.published.append(
-            {key: value for key, value in event.items() if key != "sender_id"}
-        )
 
 
 async def save_until(stop, store, kept, pause=0.0):

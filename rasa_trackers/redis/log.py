@@ -71,7 +71,7 @@ _GRACE = 3600.0
 #: last, appends need not renew it.
 _INDEX_RESERVE = 3_600_000
 
-#: How often what Rasa's own store has left is looked at anew, because it has changed.
+#: How often a call begins again because others have changed the conversation.
 _MOST_ROUNDS = 100
 
 #: Redis counts expiry in milliseconds, in 64 bits.
@@ -334,7 +334,7 @@ class RedisEventLog(EventLog):
         if user is not None and after == START and entries:
             # The script would ask for it.
             noted = self._note(user.user_id, sender_id, self._expiry)
-        while True:
+        for _ in range(_MOST_ROUNDS):
             reply = self._run_on_all_of_it(
                 _WRITE,
                 self._namespace.of(sender_id),
@@ -350,6 +350,8 @@ class RedisEventLog(EventLog):
                 noted = self._note(json.loads(to_note), sender_id, self._expiry)
             if to_forget:
                 left = self._look_up(json.loads(to_forget), sender_id)
+        else:
+            raise _never_came_first(sender_id)
         is_new = isinstance(reply, list)
         position: Optional[int] = reply[0] if is_new else reply
         if is_new and noted is not None:
@@ -376,7 +378,7 @@ class RedisEventLog(EventLog):
         keys = self._namespace.of(sender_id)
         known = erasable = owner = ""
         left: List[_Indexed] = []
-        while True:
+        for _ in range(_MOST_ROUNDS):
             reply = self._run(_DELETE, keys, known, erasable, owner)
             if not isinstance(reply, list):
                 for entry in left:
@@ -395,6 +397,7 @@ class RedisEventLog(EventLog):
                 user = _user(text)
                 if user is not None:
                     left.append(self._look_up(user.user_id, sender_id))
+        raise _never_came_first(sender_id)
 
     # What Rasa's own store has left
 
@@ -421,10 +424,7 @@ class RedisEventLog(EventLog):
                     keys.sender_id,
                     key.decode(errors="replace"),
                 )
-        raise redis.ConnectionError(
-            f"others have changed what Rasa's own store keeps of conversation "
-            f"{keys.sender_id!r} {_MOST_ROUNDS} times while it was read"
-        )
+        raise _never_came_first(keys.sender_id)
 
     def _take_over(
         self, keys: Keys, known: str, key: bytes, text: bytes, events: List[str]
@@ -433,13 +433,15 @@ class RedisEventLog(EventLog):
         sha1 = _sha1(text)
         # There is a log already where a worker with Rasa's own store was still at it.
         skip = known + sha1
-        while True:
+        for _ in range(_MOST_ROUNDS):
             reply = self._run(_READ, keys, skip, "", "", "")
             if not (isinstance(reply, list) and isinstance(reply[0], bytes)):
                 break
             if reply[0] == key:
                 return  # it has changed: the caller looks again
             skip += _sha1(reply[1])  # what is at the other key comes after this
+        else:
+            raise _never_came_first(keys.sender_id)
         log = _page(reply)
         after = log.events[-1].position if log.events else START
         known_texts = [event.data for event in log.events]
@@ -786,6 +788,12 @@ class RedisEventLog(EventLog):
         with self._connecting:
             if self._client is not None:
                 disconnect(self._client)
+
+
+def _never_came_first(sender_id: str) -> redis.ConnectionError:
+    return redis.ConnectionError(
+        f"others have changed conversation {sender_id!r} {_MOST_ROUNDS} times meanwhile"
+    )
 
 
 def _page(reply: Any) -> Page:

@@ -317,14 +317,15 @@ def _with_tls_of_environment(url: URL) -> URL:
 def _warn_of_unverified_server(url: URL) -> None:
     """Log if TLS is asked for in a way in which anybody can pose as the server.
 
-    Without a file of authorities, libpq then checks no certificate
-    (postgresql.org/docs/current/libpq-ssl.html).
+    (postgresql.org/docs/current/libpq-ssl.html)
     """
     mode = url.query.get("sslmode") or os.environ.get("PGSSLMODE")
     trusted = url.query.get("sslrootcert") or os.environ.get("PGSSLROOTCERT")
-    if mode not in ("allow", "prefer", "require") or trusted:
-        return
-    if mode == "require" and Path("~/.postgresql/root.crt").expanduser().exists():
+    if mode == "require":
+        # Verified then, as by verify-ca. The other two go on without TLS.
+        if trusted or Path("~/.postgresql/root.crt").expanduser().exists():
+            return
+    elif mode not in ("allow", "prefer"):
         return
     logger.warning(
         "%s: with sslmode '%s' nothing shows that the server is the one you mean, so "

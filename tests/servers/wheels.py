@@ -78,7 +78,9 @@ def environment(
     """
     (major, first), (_, last) = versions
     is_fit = versions[0] <= sys.version_info[:2] <= versions[1]
-    fit = sys.executable if is_fit else f">={major}.{first},<{major}.{last + 1}"
+    # Not the one of this environment, which may be gone long before the cache.
+    own = os.path.realpath(sys.executable)
+    fit = own if is_fit else f">={major}.{first},<{major}.{last + 1}"
     uv = uv_command()
 
     def install(folder: Path) -> None:
@@ -94,25 +96,32 @@ def environment(
         run(*_install_into(python), "--quiet", requirement(distribution))
 
     name = requirement(distribution).replace("==", "-") + "-environment"
-    return made_once(name, install) / "bin" / "python"
+    return made_once(name, install, "bin/python") / "bin" / "python"
 
 
-def made_once(name: str, make: Callable[[Path], None]) -> Path:
-    """A folder of the cache, filled by `make` at the first call."""
+def made_once(name: str, make: Callable[[Path], None], needed: str = "") -> Path:
+    """A folder of the cache, filled by `make` at the first call.
+
+    Args:
+        name: Of the folder.
+        make: Fills it.
+        needed: A path in it. Where that leads nowhere (any more), it is made anew.
+    """
     folder = cache_folder() / name
-    if folder.is_dir():
+    if (folder / needed).exists():
         return folder
     with (folder.parent / f".{name}.lock").open("w") as lock:
         # Let go of when the file is closed, or the process ends. Others wait, since apt
         # would fail beside another.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.is_dir():
+        if (folder / needed).exists():
             return folder
         # Made aside and renamed, so that a run that was ended leaves no half of it.
         aside = Path(tempfile.mkdtemp(prefix=".making-", dir=str(folder.parent)))
         try:
             make(aside)
             aside.chmod(0o755)
+            shutil.rmtree(str(folder), ignore_errors=True)
             aside.rename(folder)
         finally:
             shutil.rmtree(str(aside), ignore_errors=True)
