@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, List
 
 import psutil
 import psycopg2
@@ -26,7 +26,14 @@ from servers import h2, postgres, silent, wheels
 from servers.h2 import H2Server
 from servers.mongo import MongoServer
 from servers.postgres import PostgresServer
-from servers.process import CLUSTER_BUS, is_alive, ports_of, wait_until
+from servers.process import (
+    CLUSTER_BUS,
+    Server,
+    is_alive,
+    ports_of,
+    threads_at_work,
+    wait_until,
+)
 from servers.proxy import TcpProxy
 from servers.redis import REDIS, VALKEY, RedisCluster, RedisSentinel, RedisServer
 from servers.tls import Certificates, tls_terminator
@@ -204,6 +211,37 @@ def test_a_suspended_server_answers_once_it_is_resumed(postgresql, table):
 
     assert not was_answered
     assert rows(postgresql, table) == 1
+
+
+class BusyServer(Server):
+    """A process whose threads are always at work."""
+
+    def _command(self) -> List[str]:
+        return [sys.executable, "-c", BUSY]
+
+    def _is_ready(self) -> bool:
+        return len(threads_at_work(psutil.Process(self.pid))) == 5
+
+
+BUSY = """
+import hashlib, threading
+
+def work():
+    while True:
+        hashlib.sha256(bytes(10_000_000))
+
+for _ in range(4):
+    threading.Thread(target=work).start()
+"""
+
+
+def test_nothing_of_a_suspended_server_is_at_work():
+    with BusyServer() as server:
+        process = psutil.Process(server.pid)
+        for _ in range(20):
+            server.suspend()
+            assert not threads_at_work(process)
+            server.resume()
 
 
 def test_a_suspended_server_can_be_stopped():

@@ -196,7 +196,11 @@ def connect(
     except OSError as error:
         raise DatabaseError(_Error(12541, f"TNS:no listener ({error})")) from None
     connection = Connection(stream)
-    connection.call("connect", url=url, user=user, password=password)
+    try:
+        connection.call("connect", url=url, user=user, password=password)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

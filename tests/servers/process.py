@@ -36,6 +36,8 @@ HOST = "127.0.0.1"
 #: How far above its port a node of a Redis cluster listens for the other nodes.
 CLUSTER_BUS = 10_000
 
+_STOPPED = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+
 # Given out lately; the server may not listen yet.
 _recent: Deque[int] = collections.deque(maxlen=200)
 
@@ -130,6 +132,18 @@ def suspend_tree(root: psutil.Process) -> List[psutil.Process]:
     except psutil.NoSuchProcess:
         return []
     return signal_tree(root, signal.SIGSTOP)
+
+
+def threads_at_work(process: psutil.Process) -> List[int]:
+    """Ids of the threads of a process that a SIGSTOP has not, or not yet, stopped."""
+    at_work = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for thread in process.threads():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                # Linux knows a thread by its id as it knows a process.
+                if psutil.Process(thread.id).status() not in _STOPPED:
+                    at_work.append(thread.id)
+    return at_work
 
 
 def kill_tree(root: psutil.Process) -> None:
@@ -365,7 +379,14 @@ class Server(Startable):
 
     def suspend(self) -> None:
         """Let the server hang, by SIGSTOP: its connections stay, without answers."""
-        suspend_tree(psutil.Process(self.pid))
+        tree = suspend_tree(psutil.Process(self.pid))
+        # The signal takes milliseconds to reach a thread that runs, which may well
+        # answer until then.
+        wait_until(
+            lambda: not any(map(threads_at_work, tree)),
+            f"suspension of {self}",
+            STOP_SECONDS,
+        )
 
     def resume(self) -> None:
         """Undo `suspend`. Does nothing if the server was not suspended."""
