@@ -83,7 +83,11 @@ def statements(log):
             "_insert_user",
             "_change_user",
             "_texts",
-            "_count",
+            "_sender_ids",
+            "_active",
+            "_active_until",
+            "_lowest_id",
+            "_highest_id",
         )
     }
     theirs = log._users_conversations("u", 10, 5)

@@ -23,6 +23,7 @@ from conversations import (
     turn,
 )
 from rasa_trackers.codec import encode
+from rasa_trackers.event_log import START, Entry
 from rasa_trackers.rasa_versions import KNOWS_USERS
 from rasa_trackers.sql.schema import tables
 from rasa_trackers.sql.store import SQLTrackerStore
@@ -60,6 +61,10 @@ def indexes(store):
         index["name"]: index["column_names"]
         for index in inspector.get_indexes("events")
     }
+
+
+def entry(timestamp=1.0):
+    return Entry('{"event": "slot"}', "slot", timestamp, None, None)
 
 
 # Rasa's own store
@@ -512,6 +517,8 @@ async def test_schema_from_the_environment(
     events = conversation(2, 1)
     await store.save(tracker("ada", events))
     assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events)
+    assert list(await store.keys()) == ["ada"]
+    assert await store.count_conversations() == 1
     monkeypatch.delenv("POSTGRESQL_SCHEMA")
     assert await make_store().retrieve("ada") is None
 
@@ -570,6 +577,85 @@ async def test_server_with_another_default_isolation(
         )
     store = make_store()
     assert rows(store, "SHOW transaction_isolation") == [("read committed",)]
+
+
+# All conversations
+
+
+in_parts = pytest.mark.parametrize(
+    "backend", ["sqlite", "postgresql", "oracle"], indirect=True
+)
+
+
+@in_parts
+def test_many_conversations_are_listed_in_parts(make_store, monkeypatch):
+    """The server need not find all of them within ``timeout``."""
+    log = make_store(record_exp=60)._log
+    monkeypatch.setattr(log, "_fetched", 2)
+    assert log.sender_ids() == []
+    wanted = ["e", "c", "A", "\u00e4", "b", "a", "d"]
+    for sender_id in wanted:
+        for after in (START, log.append(sender_id, [entry()], START)):
+            log.append(sender_id, [entry()], after)
+    answers = []
+    found = log.sender_ids(lambda: answers.append(None))
+    assert sorted(found) == sorted(wanted)
+    assert len(answers) >= 4
+
+
+@in_parts
+def test_many_conversations_are_counted_in_parts(make_store, monkeypatch):
+    log = make_store(record_exp=60)._log
+    monkeypatch.setattr(log, "_window", 3)
+    assert log.count_conversations(0.0) == 0
+    for number in range(10):
+        for timestamp in (10.0, 30.0 - number, 20.0):
+            end = log.read_back(str(number), limit=1).events
+            after = end[0].position if end else START
+            log.append(str(number), [entry(timestamp)], after)
+    answers = []
+    assert log.count_conversations(0.0, lambda: answers.append(None)) == 10
+    assert len(answers) == 10
+    assert log.count_conversations(25.0) == 6
+    # Ids have gaps: wide ones that cost no statement each, and at the beginning.
+    for number in range(2, 8):
+        log.delete(str(number))
+    answers.clear()
+    assert log.count_conversations(0.0, lambda: answers.append(None)) == 4
+    assert len(answers) == 4
+    log.delete("0")
+    assert log.count_conversations(25.0) == 1
+
+
+@in_parts
+def test_conversation_that_is_rewritten_while_all_are_counted(make_store, monkeypatch):
+    log = make_store()._log
+    monkeypatch.setattr(log, "_window", 2)
+    for sender_id in "abcd":
+        end = log.append(sender_id, [entry()], START)
+        if sender_id == "c":
+            ends = [end]
+
+    def rewrite():
+        # Before all rows of it were come to; then it is behind all that there were.
+        if len(ends) == 1:
+            for _ in range(3):
+                ends.append(log.replace("c", [entry()], ends[-1]))
+
+    assert log.count_conversations(0.0, rewrite) == 4
+
+
+@on_postgresql
+def test_all_conversations_are_found_by_the_index(make_store):
+    """Else the server reads and sorts all events before it answers at all."""
+    log = make_store()._log
+    log.append("ada", [entry()], START)
+    statement = log._sender_ids.compile(dialect=log._engine.dialect)
+    with log._engine.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN {statement}").scalars().all()
+    assert "Index Only Scan" in "".join(plan)
+    assert "Sort" not in "".join(plan)
+    assert "Hash" not in "".join(plan)
 
 
 # Bad data

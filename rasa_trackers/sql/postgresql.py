@@ -321,16 +321,21 @@ class PostgreSQLEventLog(SQLEventLog):
 
     @contextmanager
     def _writing(self, sender_id: str) -> Iterator[Connection]:
+        with self._transaction() as connection:
+            connection.execute(
+                sa.text("SELECT pg_advisory_xact_lock(:key)"),
+                {"key": lock_key(sender_id)},
+            )
+            yield connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
         # In plain words on an autocommit connection: SQLAlchemy 1.4 does not put a
         # connection back into autocommit mode that had another one for a while, and
         # what is written there afterwards is never committed.
         with self._engine.connect() as connection:
             connection.exec_driver_sql("BEGIN")
             try:
-                connection.execute(
-                    sa.text("SELECT pg_advisory_xact_lock(:key)"),
-                    {"key": lock_key(sender_id)},
-                )
                 yield connection
                 connection.exec_driver_sql("COMMIT")
             except BaseException:
@@ -423,6 +428,25 @@ class PostgreSQLEventLog(SQLEventLog):
         if not self._one_message:
             return super()._fetch(result)
         return fetch_from_driver(result, self._engine.dialect)
+
+    def _streamed(self, statement: Any) -> Iterator[Sequence[Any]]:
+        # libpq else takes in a whole result before it gives the first row. Other
+        # drivers than psycopg2 pass parameters in a way that DECLARE does not take.
+        if not self._one_message:
+            yield from super()._streamed(statement)
+            return
+        compiled = statement.compile(dialect=self._engine.dialect)
+        with self._transaction() as connection:
+            connection.exec_driver_sql(
+                f"DECLARE found NO SCROLL CURSOR FOR {compiled}", compiled.params
+            )
+            while True:
+                rows = connection.exec_driver_sql(
+                    f"FETCH {self._fetched} FROM found"
+                ).all()
+                if not rows:
+                    return
+                yield rows
 
     def _rows(self, sender_id: str, entries: Sequence[Entry]) -> List[Dict[str, Any]]:
         encoding = self._column_encoding
