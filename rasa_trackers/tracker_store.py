@@ -171,6 +171,17 @@ class _Mark:
         return events if not places and len(events) == bound else None
 
 
+class _Found:
+    """What a save without a mark has found out, should it fail then.
+
+    So that the next one still knows which events the event broker has not got, also
+    if they were stored in the end. Not left on the tracker by the thread that finds
+    it, which may be one that was given up.
+    """
+
+    mark: Optional[_Mark] = None
+
+
 def _no_mark() -> None:
     return None
 
@@ -607,7 +618,17 @@ class EventLogTrackerStore(TrackerStore):
         save = asyncio.ensure_future(self._save(tracker))
         self._saves.add(save)
         save.add_done_callback(self._saves.discard)
-        await asyncio.shield(save)
+        try:
+            await asyncio.shield(save)
+        except asyncio.CancelledError:
+            save.add_done_callback(functools.partial(self._report, tracker.sender_id))
+            raise
+
+    def _report(self, sender_id: str, save: asyncio.Future[None]) -> None:
+        """Log how a save failed that nobody waits for any more."""
+        error = None if save.cancelled() else save.exception()
+        if error is not None:
+            logger.error("Conversation %r was not saved: %s", sender_id, error)
 
     async def _save(self, tracker: DialogueStateTracker) -> None:
         async with self._turn(str(tracker.sender_id)):
@@ -619,12 +640,16 @@ class EventLogTrackerStore(TrackerStore):
                 mark = None
             elif mark is not None and not new and user_id in (None, mark.user_id):
                 return
+            found = _Found()
             try:
                 appended, position = await self._run(
-                    self._append_new_events, tracker, events, new, mark, user_id
+                    self._append_new_events, tracker, events, new, mark, user_id, found
                 )
             except BaseException:
                 # It may have written, or write yet. The next save finds out.
+                if mark is None and found.mark is not None:
+                    mark = found.mark
+                    setattr(tracker, _MARK, mark)
                 if mark is not None:
                     mark.uncertain = True
                 raise
@@ -674,6 +699,7 @@ class EventLogTrackerStore(TrackerStore):
         new: Optional[List[Event]],
         mark: Optional[_Mark],
         user_id: Optional[str],
+        found: _Found,
     ) -> Tuple[List[Event], int]:
         """Store what is new in a tracker.
 
@@ -684,6 +710,7 @@ class EventLogTrackerStore(TrackerStore):
             new: Those that are new; ``None`` when that is to be found out.
             mark: The tracker's mark, if it says what is new.
             user_id: Whose conversation it is.
+            found: For what is found out before anything is written.
 
         Returns:
             The events that this call, or one before it that failed, has stored, and
@@ -698,6 +725,9 @@ class EventLogTrackerStore(TrackerStore):
             new, position, stored_user_id = self._reconcile(deadline, sender_id, events)
             # Another store that saves an equal tracker may come in between.
             uncertain = True
+            stored = events[: len(events) - len(new)]
+            if all(a is b for a, b in zip(events[len(stored) :], new)):
+                found.mark = _Mark(self._id, tracker, stored, position, stored_user_id)
         entries = self._encode(deadline, new, serialise)
         user = None
         if user_id is not None and stored_user_id is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from rasa.core.brokers.broker import EventBroker
@@ -154,3 +155,26 @@ async def test_event_that_is_not_json_is_an_error_and_loses_nothing_stored(store
     with pytest.raises(RasaException, match=r"'user' cannot be stored.*not JSON"):
         await store.save(kept)
     assert as_dicts(await store.retrieve("ada")) == dicts(events)
+
+
+async def test_save_that_fails_after_its_caller_was_cancelled_is_logged(
+    make_store, monkeypatch, caplog, eventually
+):
+    store = make_store()
+    refusal = RasaException("Refused.")
+
+    def refuse(*_arguments):
+        time.sleep(0.1)
+        raise refusal
+
+    monkeypatch.setattr(store, "_append_new_events", refuse)
+    save = asyncio.ensure_future(store.save(tracker("ada", session_start())))
+    await asyncio.sleep(0)
+    save.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await save
+
+    async def logged():
+        return "'ada' was not saved: Refused." in caplog.text
+
+    await eventually(logged)

@@ -479,14 +479,16 @@ async def fails_in_time(store, kept, monkeypatch, append):
             await store.save(kept)
 
 
+@pytest.mark.parametrize("begun", [False, True])
 async def test_append_that_ends_after_its_deadline_is_stored_and_published_once(
-    connect, monkeypatch
+    connect, monkeypatch, begun
 ):
     """The call has failed by then, and the next save was already begun."""
     broker = Broker()
     store = connect(broker, timeout=0.5)
     kept = tracker("ada", session_start())
-    await store.save(kept)
+    if begun:
+        await store.save(kept)
     append, late = store._log.append, threading.Event()
 
     def append_late(*arguments):
@@ -502,13 +504,15 @@ async def test_append_that_ends_after_its_deadline_is_stored_and_published_once(
     assert as_dicts(await connect().retrieve("ada")) == as_dicts(kept)
 
 
+@pytest.mark.parametrize("begun", [False, True])
 async def test_append_that_is_answered_after_its_deadline_is_published_by_the_next_save(
-    connect, monkeypatch
+    connect, monkeypatch, begun
 ):
     broker = Broker()
     store = connect(broker, timeout=0.5)
     kept = tracker("ada", session_start())
-    await store.save(kept)
+    if begun:
+        await store.save(kept)
     append, late = store._log.append, threading.Event()
 
     def answer_late(*arguments):
@@ -539,6 +543,18 @@ async def test_one_round_trip_to_append_and_one_to_read(connect, proxy, sessions
     await store.save(retrieved)
     appending = proxy.round_trips - before - reading
     assert (reading, appending) == (1, 1)
+
+
+@pytest.mark.parametrize("wire", ["postgresql"], indirect=True)
+async def test_conversations_are_sent_as_they_are_found(connect, proxy, monkeypatch):
+    store = connect()
+    for number in range(6):
+        await store.save(tracker(str(number), session_start()))
+    monkeypatch.setattr(store._log, "_fetched", 2)
+    before = proxy.round_trips
+    assert len(list(await store.keys())) == 6
+    # BEGIN, DECLARE, three times two, nothing more, COMMIT.
+    assert proxy.round_trips - before == 7
 
 
 @pytest.mark.parametrize("wire", ["postgresql"], indirect=True)
