@@ -82,8 +82,8 @@ class Compose:
         self("down", "--timeout=5")
 
     def container(self, service: str) -> str:
-        """The id of a service's container."""
-        return self("ps", "--quiet", service).strip()
+        """The id of a service's container, also of one that has ended; "" if none."""
+        return self("ps", "--all", "--quiet", service).strip()
 
     def url(self, service: str, port: int) -> str:
         """Where a port of a service is reached from this machine."""

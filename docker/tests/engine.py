@@ -182,9 +182,9 @@ class Engine:
         self.podman("rm", "--force", "--time=0", name)
 
     def logs(self, name: str) -> str:
-        """What a container has printed, on both channels."""
+        """What a container has printed, on both channels, and when."""
         done = subprocess.run(
-            ["podman", "--log-level=fatal", "logs", name],
+            ["podman", "--log-level=fatal", "logs", "--timestamps", name],
             check=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

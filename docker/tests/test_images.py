@@ -17,7 +17,7 @@ from compose import Compose
 from engine import CHECKOUT, Engine, compose_services, recipes, run
 from servers.process import wait_until
 
-START_SECONDS = 120
+START_SECONDS = 240
 #: By profile: where its store listens.
 PORTS = {"postgres": 5432, "redis": 6379, "redis-cluster": 7000, "mongo": 27017}
 ORACLE = CHECKOUT / "docker" / "oracle"
@@ -44,7 +44,9 @@ def log_shown(engine: Engine, compose: Compose, *services: str) -> Iterator[None
         yield
     except BaseException:
         for service in services:
-            print(engine.logs(compose.container(service))[-3000:])
+            container = compose.container(service)
+            if container:
+                print(f"{service}:\n{engine.logs(container)[-5000:]}")
         raise
 
 
@@ -72,7 +74,7 @@ def test_docker_compose_up(
     with Compose.of_profile(docker, profile, "mounted") as mounted:
         # The store comes up after Rasa.
         mounted("up", "--detach", "--no-deps", rasa)
-        with log_shown(engine, mounted, rasa):
+        with log_shown(engine, mounted, profile, rasa):
             container = mounted.container(rasa)
             turn_away(engine, debian_image, profile, PORTS[profile])
             assert not engine.is_healthy(container)
@@ -86,7 +88,7 @@ def test_docker_compose_up(
     # Other containers know nothing but what the store has kept.
     with Compose.of_profile(docker, profile, "baked") as baked:
         baked("up", "--detach")
-        with log_shown(engine, baked, rasa, profile):
+        with log_shown(engine, baked, profile, rasa):
             assert engine.is_healthy(baked.container(profile))
             wait_until_healthy(engine, baked.container(rasa))
         answers = say(baked.url(rasa, 5005), "large")
