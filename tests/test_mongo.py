@@ -24,7 +24,7 @@ from conversations import (
     turn,
 )
 from rasa_api import MongoTrackerStore as RasasOwnStore
-from rasa_trackers.event_log import START, Entry, Page
+from rasa_trackers.event_log import START, Entry, Page, User
 from rasa_trackers.mongo import documents
 
 pytestmark = pytest.mark.parametrize("backend", ["mongo"], indirect=True)
@@ -740,6 +740,30 @@ async def test_option_that_is_not_set_any_more(make_store, collection):
     position = log.append("ada", many(200), position)
     assert collection.count_documents({"expires_at": {"$exists": True}}) == 0
     assert log.append("ada", entries("a"), position) == position + 1
+
+
+async def test_option_that_another_worker_has_still(
+    make_store, collection, monkeypatch
+):
+    """It lets the older documents expire while the newest one is to live on."""
+    position = make_store(record_exp=3600)._log.append("ada", many(600), START)
+    log, other = make_store()._log, make_store(record_exp=36000)._log
+    insert = log._insert_closed
+
+    def insert_later(*arguments):
+        monkeypatch.setattr(log, "_insert_closed", insert)
+        assert other.append("ada", [], position, User("u", None)) == position
+        return insert(*arguments)
+
+    monkeypatch.setattr(log, "_insert_closed", insert_later)
+    position = log.append("ada", many(200), position)
+    assert position is not None
+    opened = collection.find_one({"last": {"$exists": True}})
+    if "expires_at" in opened:
+        assert_nothing_outlives_its_bucket(collection)
+    else:
+        assert collection.count_documents({"expires_at": {"$exists": True}}) == 0
+    assert len(log.read_back("ada").events) == 800
 
 
 async def test_option_that_is_set_later(make_store, collection):

@@ -1540,6 +1540,28 @@ def test_all_that_a_store_sends_is_looked_at(make_store):
 
 
 @on_oracle
+def test_only_the_index_may_take_longer_than_a_call(make_store):
+    store = make_store()
+    log = store._log
+    index = log._tables.tail_index.name
+    executed(store, f"DROP INDEX {index}")
+    limits = {}
+
+    def note(connection, _cursor, sql, *_rest):
+        limits[sql.split()[0]] = connection.connection.dbapi_connection.call_timeout
+
+    sa.event.listen(log._engine, "before_cursor_execute", note)
+    log._create_tail_index()
+    assert limits == {"CREATE": 0}
+    with log._engine.connect() as connection:
+        assert log._has_tail_index(connection)
+    # That connection is not used for anything else.
+    for number in range(10):
+        log.append(str(number), [ENTRY], START)
+        assert limits["DECLARE"] == 10_000
+
+
+@on_oracle
 async def test_timestamps_come_back_to_the_microsecond(store):
     events = turn()
     for number, event in enumerate(events):

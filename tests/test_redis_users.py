@@ -720,3 +720,35 @@ def test_count_with_what_rasa_1_left(connect, client):
     client.hset("hash", "field", 1)
     assert log.count_conversations(0.0) == 3
     assert log.count_conversations(5.0) == 1
+
+
+# Others who are faster each time
+
+
+@on_servers
+@pytest.mark.parametrize("call", ["append", "delete"])
+def test_conversation_that_changes_hands_all_the_time(connect, monkeypatch, call):
+    """An error in the end, and not a call that never returns."""
+    log, other = connect()._log, connect()._log
+    end = other.append("ada", [entry("a")], START, User("u0", 1.0))
+    looks = []
+    look_up = log._look_up
+
+    def change_hands(user_id, sender_id):
+        looks.append(user_id)
+        assert len(looks) < 1000
+        found = look_up(user_id, sender_id)
+        other.append("ada", [], end, User(f"u{len(looks)}", None))
+        return found
+
+    monkeypatch.setattr(log, "_look_up", change_hands)
+    arguments = ([], end, User("v", None)) if call == "append" else ()
+    with pytest.raises(redis.ConnectionError, match="others have changed") as raised:
+        getattr(log, call)("ada", *arguments)
+    assert log.classify(raised.value).transient
+    monkeypatch.undo()
+    last = f"u{len(looks)}"
+    assert sender_ids(log, last) == ["ada"]
+    assert sender_ids(log, "v") == []
+    assert log.delete("ada")
+    assert sender_ids(log, last) == []
