@@ -7,6 +7,7 @@ must not measure the other's load; what loads the machine must not spoil a measu
 from __future__ import annotations
 
 import fcntl
+import os
 from pathlib import Path
 from typing import Generator
 
@@ -15,6 +16,9 @@ import pytest
 # Any two files that all workers have.
 _ROOM = Path(__file__)
 _DOOR = Path(__file__).with_name("conftest.py")
+#: Says which room the test is in, to the tests that it runs itself: they would wait for
+#: it, as soon as another worker waits for it to be over.
+_INSIDE = "TESTS_RUN_INSIDE"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,6 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
 # Outside of all others, so that the wait is not part of the test's time.
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    if os.environ.get(_INSIDE) == str(_ROOM):
+        return (yield)
     exclusive = item.get_closest_marker("alone") is not None
     with _DOOR.open() as door, _ROOM.open() as room:
         # Whoever waits for the room keeps the door, so that the others cannot take
@@ -31,4 +37,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         fcntl.flock(door, fcntl.LOCK_EX)
         fcntl.flock(room, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
         fcntl.flock(door, fcntl.LOCK_UN)
-        return (yield)
+        os.environ[_INSIDE] = str(_ROOM)
+        try:
+            return (yield)
+        finally:
+            del os.environ[_INSIDE]

@@ -499,6 +499,33 @@ def test_no_worker_takes_a_port_of_another():
     assert len(set(ports)) == len(ports) > 10_000
 
 
+def test_tests_that_a_test_runs_do_not_wait_for_it(tmp_path):
+    shutil.copy(alone.__file__, str(tmp_path / "alone.py"))
+    (tmp_path / "conftest.py").write_text("pytest_plugins = ['alone']\n")
+    (tmp_path / "test_inner.py").write_text("def test_inner():\n    pass\n")
+    (tmp_path / "test_outer.py").write_text(NESTED, encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "test_outer.py"],
+        cwd=str(tmp_path),
+        check=False,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout
+
+
+NESTED = """
+import fcntl, subprocess, sys
+
+def test_outer():
+    with open("conftest.py") as door:
+        # As a worker does that waits for this test to be over.
+        fcntl.flock(door, fcntl.LOCK_EX)
+        inner = [sys.executable, "-m", "pytest", "test_inner.py"]
+        subprocess.run(inner, check=True, timeout=30)
+"""
+
+
 def test_a_test_that_is_alone_runs_beside_no_other(tmp_path):
     """Two workers that run all of them at once."""
     shutil.copy(alone.__file__, str(tmp_path / "alone.py"))
