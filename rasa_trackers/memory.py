@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from bisect import bisect_left
 from collections import OrderedDict
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from rasa_trackers import options
 from rasa_trackers.event_log import (
@@ -23,7 +24,7 @@ from rasa_trackers.event_log import (
     timestamp_of,
     unheard,
 )
-from rasa_trackers.rasa_versions import Domain
+from rasa_trackers.rasa_versions import MAKES_STORES_AGAIN, Domain
 from rasa_trackers.tracker_store import EventLogTrackerStore, never_falls_back
 
 
@@ -180,6 +181,32 @@ class MemoryEventLog(EventLog):
         return len(expired)
 
 
+#: What is in memory, by the options that say what is to be in there.
+_LOGS: weakref.WeakValueDictionary[
+    Tuple[Optional[int], Optional[float]], MemoryEventLog
+] = weakref.WeakValueDictionary()
+_finding = threading.Lock()
+
+
+def _log_of(
+    max_conversations: Optional[int], record_exp: Optional[float]
+) -> MemoryEventLog:
+    """The log of a store that is made.
+
+    A Rasa that makes a store anew after each call that has failed means the one that
+    it had, and so do its jobs for privacy, which have a store of their own (Rasa Pro
+    3.21). So those that exist at the same time share their conversations there.
+    """
+    if not MAKES_STORES_AGAIN:
+        return MemoryEventLog(max_conversations, record_exp)
+    key = (max_conversations, record_exp)
+    with _finding:
+        log = _LOGS.get(key)
+        if log is None:
+            log = _LOGS[key] = MemoryEventLog(max_conversations, record_exp)
+        return log
+
+
 def _end(log: List[Stored]) -> int:
     return log[-1].position if log else START
 
@@ -206,6 +233,9 @@ class InMemoryTrackerStore(EventLogTrackerStore):
     ) -> None:
         """Create an empty store.
 
+        With Rasa Pro it shares the conversations of others in this process that have
+        the same options.
+
         Args:
             domain: The assistant's domain; Rasa sets it later.
             url: Not used; Rasa passes it to every store.
@@ -227,7 +257,7 @@ class InMemoryTrackerStore(EventLogTrackerStore):
         super().__init__(
             domain,
             event_broker,
-            MemoryEventLog(
+            _log_of(
                 options.whole_number("max_conversations", max_conversations, 1), expiry
             ),
             timeout=options.DEFAULT_TIMEOUT,

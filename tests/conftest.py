@@ -14,7 +14,7 @@ from rasa.utils.endpoints import EndpointConfig
 import rasa_trackers
 from backends import BACKENDS, Backend, Endpoint
 from rasa_api import TrackerStore, unwrapped
-from rasa_trackers import rasa_versions, tracker_store
+from rasa_trackers import memory, rasa_versions, tracker_store
 from writers import Writers
 
 
@@ -98,6 +98,7 @@ def load() -> Iterator[Callable[..., TrackerStore]]:
     ) -> TrackerStore:
         # As that of another process, which opens it at once.
         tracker_store._OPENED.clear()
+        memory._LOGS.clear()
         store = unwrapped(
             TrackerStore.create(EndpointConfig(**endpoint), domain, broker)
         )

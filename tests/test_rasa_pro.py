@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import json
 import os
 import subprocess
@@ -37,12 +39,10 @@ from rasa.shared.engine_version import MANTLE_ENGINE_VERSION
 from rasa.utils.endpoints import EndpointConfig
 
 import rasa_api
-from backends import DURABLE
+from backends import redis_endpoint
 from conversations import add, as_dicts, conversation, dicts, session_start, turn
 from rasa_trackers import rasa_versions, tracker_store
 from rasa_trackers.rasa_versions import TrackerStore
-
-on_durable_stores = pytest.mark.parametrize("backend", DURABLE, indirect=True)
 
 
 def tracker(sender_id, events=(), user_id=None, domain=None):
@@ -336,6 +336,224 @@ async def test_next_event_has_the_next_number(store):
         assert retrieved.events[-1].sequence == copied.events[-1].sequence
 
 
+# Side by side with each of Rasa Pro's own stores
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", "mongo"])
+def theirs(request, load, domain, tmp_path):
+    """One of Rasa Pro's own stores, with a database of its own."""
+    if request.param == "memory":
+        yield rasa_api.InMemoryTrackerStore(domain)
+        return
+    if request.param == "sqlite":
+        db = str(tmp_path / "theirs.db")
+        yield load({"type": "SQL", "dialect": "sqlite", "db": db}, domain)
+        return
+    server = request.getfixturevalue(f"{request.param}_server")
+    if request.param == "redis":
+        with server.client(db=1) as client:
+            client.flushdb()
+        yield load({**redis_endpoint(server, db=1), "type": "redis"}, domain)
+        return
+    database = server.database_name()
+    yield load({"type": "mongod", "url": server.url(), "db": database}, domain)
+    server.drop_database(database)
+
+
+side_by_side = pytest.mark.parametrize(
+    "backend", ["memory", "sqlite", "postgresql", "redis", "mongo"], indirect=True
+)
+
+
+def with_sessions(domain, after_expiry):
+    domain.session_config = type(domain.session_config)(
+        domain.session_config.session_expiration_time,
+        domain.session_config.carry_over_slots,
+        after_expiry,
+    )
+    return domain
+
+
+async def assert_same(mine, theirs, name):
+    """A conversation is the same in two stores."""
+    for ask in ("retrieve", "retrieve_full_tracker"):
+        one, other = await getattr(mine, ask)(name), await getattr(theirs, ask)(name)
+        assert (one is None) == (other is None)
+        if one is None or other is None:
+            continue
+        assert as_dicts(one) == as_dicts(other)
+        states = one.current_state(), other.current_state()
+        for state in states:
+            # After a restart Rasa's stores have different ones, for the next message
+            # to forget.
+            del state["followup_action"]
+        assert states[0] == states[1]
+        assert one.stack.as_dict() == other.stack.as_dict()
+        assert one.user_id == other.user_id
+    assert await mine.exists(name) == await theirs.exists(name)
+
+
+HISTORIES = [
+    ["session", "session", "turn"],
+    ["turn"],
+    ["session", "inactive"],
+    ["session", "inactive", "session"],
+    ["session", "inactive", "turn", "inactive", "turn"],
+    ["session", "begin frame", "turn", "next step", "turn"],
+    ["session", "begin frame", "turn", "end frame", "session", "turn"],
+    ["long session", "session", "begin frame", "turn", "end frame"],
+    ["bare session", "turn", "bare session", "turn"],
+    ["session", "restart", "turn", "inactive", "resumed", "turn"],
+]
+
+
+def is_sql(store):
+    return isinstance(store, rasa_api.SQLTrackerStore)
+
+
+async def assert_same_users(mine, theirs):
+    for user_id in ("user 0", "user 1", "user 2", "nobody"):
+        for limit, skip in ((None, None), (2, None), (1, 1), (0, 0)):
+            one, other = [
+                await each.get_trackers_by_user_id(user_id, limit, skip)
+                for each in (mine, theirs)
+            ]
+            for key in ("sender_id", "user_id", "current_session_id"):
+                assert [found[key] for found in one] == [found[key] for found in other]
+            events = [[found["events"] for found in each] for each in (one, other)]
+            if mine.uses_proto_json():
+                # Rasa's stores write it anew, or in its older form, where they like.
+                events = [
+                    [[event["timestamp"] for event in log] for log in each]
+                    for each in events
+                ]
+            assert events[0] == events[1]
+
+
+async def grow(store, name, user_id, events):
+    """Save what is new in a conversation, as a turn does."""
+    # Rasa's own store in memory forgets the sessions that a tracker lacks.
+    forgets = isinstance(store, rasa_api.InMemoryTrackerStore)
+    kept = await (store.retrieve_full_tracker if forgets else store.retrieve)(name)
+    if kept is None:
+        kept = tracker(name, [], user_id, store.domain)
+    add(kept, events)
+    await store.save(kept)
+
+
+async def shrink(store, name, begin):
+    """Leave of a conversation what comes after its beginning."""
+    kept = await store.retrieve_full_tracker(name)
+    left = tracker(name, list(kept.events)[begin:], kept.user_id, store.domain)
+    await store.update(left, apply_deletion_only=True)
+
+
+@side_by_side
+@pytest.mark.parametrize("engine", [None, MANTLE_ENGINE_VERSION])
+@pytest.mark.parametrize("after_expiry", [True, False])
+async def test_conversations_are_those_of_each_of_rasas_stores(
+    store, theirs, domain, after_expiry, engine
+):
+    """Growing part by part, then shortened, then some of them erased."""
+    with_sessions(domain, after_expiry)
+    both, clock = (store, theirs), itertools.count(1_700_000_000.0)
+    for each in both:
+        each.domain, each.engine_version = domain, engine
+    for number, parts in enumerate(HISTORIES):
+        name = str(number)
+        for part in parts:
+            events = PARTS[part]()
+            for event in events:
+                # Some of Rasa's stores go by it.
+                event.timestamp = next(clock)
+            await asyncio.gather(
+                *(grow(each, name, f"user {number % 3}", events) for each in both)
+            )
+            if (part, after_expiry) == ("inactive", False) and is_sql(theirs):
+                continue  # see the next test
+            await assert_same(store, theirs, name)
+    await assert_same_users(store, theirs)
+    for number in (0, 2, 4, 5, 9):
+        name, parts = str(number), HISTORIES[number]
+        for each in both:
+            await shrink(each, name, len(PARTS[parts[0]]()))
+        await assert_same(store, theirs, name)
+    await assert_same_users(store, theirs)
+    for name in ("1", "3", "5", "unknown"):
+        await asyncio.gather(*(each.delete(name) for each in both))
+        await assert_same(store, theirs, name)
+    await assert_same_users(store, theirs)
+    counts = [await each.count_conversations(0.0) for each in both]
+    assert counts == [7, 7]
+
+
+@pytest.mark.parametrize("theirs", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("parts", "after_expiry"),
+    [
+        ("session, inactive, turn, inactive", False),
+        ("session, begin frame, bare session, next step, begin frame, turn", True),
+    ],
+)
+@side_by_side
+async def test_sessions_where_rasas_own_stores_do_not_agree(
+    store, theirs, domain, parts, after_expiry
+):
+    """Its SQL store has others than its function and its other stores."""
+    with_sessions(domain, after_expiry)
+    events = [event for part in parts.split(", ") for event in PARTS[part]()]
+    for number, event in enumerate(events):
+        event.timestamp = 1_700_000_000.0 + number
+    for each in (store, theirs):
+        each.domain = domain
+        await each.save(tracker("ada", events, "u", domain))
+    expected = get_latest_replay_safe_session_tracker(
+        await store.retrieve_full_tracker("ada"),
+        start_session_after_expiry=after_expiry,
+    )
+    retrieved = await store.retrieve("ada")
+    assert as_dicts(retrieved) == as_dicts(expected)
+    # Where this fails, they agree by now.
+    others = await theirs.retrieve("ada")
+    assert len(others.events) < len(retrieved.events)
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+async def test_rasas_own_sql_store_works_on_the_same_database(
+    make_store, load, endpoint, domain, first
+):
+    def rasas():
+        return load({**endpoint, "type": "SQL"}, domain)
+
+    if first == "ours":
+        ours, own = make_store(), rasas()
+    else:
+        own, ours = rasas(), make_store()
+    await ours.save(tracker("ada", conversation(1, 1), "u", domain))
+    await own.save(tracker("grace", conversation(1, 1), "u", domain))
+    for one, other in ((ours, own), (own, ours)):
+        for name in ("ada", "grace"):
+            kept = await one.retrieve(name)
+            add(kept, turn())
+            await one.save(kept)
+            await assert_same(ours, own, name)
+        users = await other.get_trackers_by_user_id("u")
+        assert users == await one.get_trackers_by_user_id("u")
+        assert [found["sender_id"] for found in users] == ["ada", "grace"]
+    # One erases what the other has written.
+    for one, other, name in ((ours, own, "grace"), (own, ours, "ada")):
+        full = await other.retrieve_full_tracker(name)
+        left = tracker(name, list(full.events)[5:], "u", domain)
+        await one.update(left)
+        await assert_same(ours, own, name)
+        await one.delete(name)
+        await assert_same(ours, own, name)
+        users = await other.get_trackers_by_user_id("u")
+        assert name not in [found["sender_id"] for found in users]
+    assert await ours.get_trackers_by_user_id("u") == []
+
+
 # ProtoJSON
 
 
@@ -510,6 +728,31 @@ async def test_rasas_wrapper_is_told_all(wrapped):
     assert await wrapped.keys() == []
 
 
+@pytest.mark.parametrize("backend", ["memory"], indirect=True)
+async def test_store_in_memory_that_is_made_again_has_what_it_had(wrapped, make_store):
+    first = wrapped._tracker_store
+    await wrapped.save(tracker("ada", conversation(1, 1), "u"))
+    refused = tracker("grace", [SlotSet("name", object())])
+    await wrapped.save(refused)
+    assert wrapped._tracker_store is not first
+    assert list(await wrapped.keys()) == ["ada"]
+    assert (await wrapped.retrieve("ada")).user_id == "u"
+    # With other options it is another, and so is one that comes after all these.
+    assert not await make_store(record_exp=60).exists("ada")
+
+
+@pytest.mark.parametrize("backend", ["memory"], indirect=True)
+def test_store_in_memory_is_empty_when_no_other_has_it(endpoint):
+    async def save():
+        store = TrackerStore.create(EndpointConfig(**endpoint))
+        assert not list(await store.keys())
+        await store.save(tracker("ada", conversation(1, 1)))
+
+    for _ in range(2):
+        asyncio.run(save())
+        gc.collect()
+
+
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql", "mongo"], indirect=True)
 async def test_store_that_is_made_again_does_not_block_the_event_loop(
     wrapped, monkeypatch
@@ -544,10 +787,14 @@ async def test_store_with_other_options_is_opened_at_once(wrapped, endpoint, dom
 # Rasa Pro's jobs for privacy
 
 
-@pytest.fixture
-def privacy_jobs(endpoint, domain, monkeypatch):
-    """Rasa Pro's own manager of these jobs, on a store of its own."""
-    monkeypatch.setenv("USER_CHAT_INACTIVITY_IN_MINUTES", "1")
+@pytest.fixture(params=["when", "by event"])
+def privacy_jobs(endpoint, domain, monkeypatch, request):
+    """Rasa Pro's own manager of these jobs, on a store of its own.
+
+    Which finds by the time or by an event that a session is over.
+    """
+    if request.param == "when":
+        monkeypatch.setenv("USER_CHAT_INACTIVITY_IN_MINUTES", "1")
     endpoints = SimpleNamespace(
         tracker_store=EndpointConfig(**endpoint),
         event_broker=None,
@@ -565,7 +812,8 @@ def privacy_jobs(endpoint, domain, monkeypatch):
     manager.tracker_store._tracker_store.close()
 
 
-def aged(events, minutes, session_id):
+def aged(minutes, session_id):
+    events = [*conversation(1, 1), *([ConversationInactive()] if minutes else [])]
     begin = time.time() - 60 * minutes
     for number, event in enumerate(events):
         event.timestamp = begin + number / 1000
@@ -573,15 +821,15 @@ def aged(events, minutes, session_id):
     return events
 
 
-@on_durable_stores
+@pytest.mark.parametrize("engine", [None, MANTLE_ENGINE_VERSION])
 @pytest.mark.filterwarnings("ignore:.*USER_CHAT_INACTIVITY_IN_MINUTES")
-async def test_jobs_for_privacy(store, privacy_jobs, domain):
-    deleted = aged(conversation(1, 1), 90, "old")
-    anonymised = aged(conversation(1, 1), 20, "middle")
-    kept = aged(conversation(1, 1), 0, "new")
+async def test_jobs_for_privacy(store, privacy_jobs, domain, engine):
+    store.engine_version = privacy_jobs.tracker_store.engine_version = engine
+    deleted, anonymised, kept = aged(90, "old"), aged(20, "middle"), aged(0, "new")
     await store.save(tracker("ada", deleted + anonymised + kept, "u", domain))
-    await store.save(tracker("gone", aged(conversation(1, 1), 90, "old"), "u"))
-    await store.save(tracker("new", aged(conversation(1, 1), 0, "new"), "u"))
+    ended = [*aged(90, "old")[:-1], SessionEnded(timestamp=time.time() - 80 * 60)]
+    await store.save(tracker("gone", ended, "u"))
+    await store.save(tracker("new", aged(0, "new"), "u"))
 
     await privacy_jobs._run_tracker_store_anonymization()
     full = await store.retrieve_full_tracker("ada")
@@ -594,15 +842,18 @@ async def test_jobs_for_privacy(store, privacy_jobs, domain):
 
     await privacy_jobs._run_tracker_store_deletion()
     full = await store.retrieve_full_tracker("ada")
+    # Without the time, what was said before stays until the conversation has ended.
+    by_time = privacy_jobs.user_chat_inactivity_in_minutes is not None
+    left = [*([] if by_time else deleted), *anonymised, *kept]
     assert [event.timestamp for event in full.events] == [
-        event.timestamp for event in anonymised + kept
+        event.timestamp for event in left
     ]
     assert as_dicts(await store.retrieve("ada")) == dicts(kept)
     assert sorted(await store.keys()) == ["ada", "new"]
     found = await store.get_trackers_by_user_id("u")
     assert [each["sender_id"] for each in found] == ["ada", "new"]
     began = found[0]["conversation_started_timestamp"]
-    assert began == anonymised[0].timestamp
+    assert began == left[0].timestamp
 
 
 # Other versions

@@ -24,7 +24,7 @@ from conversations import (
 )
 from rasa_trackers.codec import encode
 from rasa_trackers.event_log import START, Entry
-from rasa_trackers.rasa_versions import KNOWS_USERS
+from rasa_trackers.rasa_versions import KNOWS_USERS, MAKES_STORES_AGAIN
 from rasa_trackers.sql.schema import tables
 from rasa_trackers.sql.store import SQLTrackerStore
 
@@ -424,11 +424,12 @@ def test_defaults_are_the_documented_ones(domain, tmp_path, monkeypatch):
 
 
 @on_sqlite
-async def test_database_in_memory(load, domain, endpoint):
+async def test_database_in_memory(load, domain, endpoint, caplog):
     store = load({"type": endpoint["type"], "db": ":memory:"}, domain)
     events = conversation(2, 1)
     await store.save(tracker("ada", events))
     assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events)
+    assert ("or a call fails. Set 'db'" in caplog.text) is MAKES_STORES_AGAIN
 
 
 @on_sqlite

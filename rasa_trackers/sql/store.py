@@ -12,7 +12,7 @@ from sqlalchemy.engine.url import URL
 
 from rasa_trackers import options
 from rasa_trackers.event_log import EventLog
-from rasa_trackers.rasa_versions import Domain, RasaException
+from rasa_trackers.rasa_versions import MAKES_STORES_AGAIN, Domain, RasaException
 from rasa_trackers.sql.connection import (
     DEFAULT_DATABASE,
     create_engine,
@@ -351,8 +351,10 @@ def _sqlite_log(
         workers = 1
         logger.warning(
             "Conversations are kept in memory, as %s says, and are lost when Rasa "
-            "stops.",
+            "stops%s. Set 'db' to the path of a file.",
             described(url),
+            # The store that is made then has a memory of its own.
+            " or a call fails" if MAKES_STORES_AGAIN else "",
         )
     engine = sqlite_engine(url, timeout=timeout, workers=workers)
     log = SQLiteEventLog(engine, tables(), name=described(url), record_exp=record_exp)
