@@ -108,6 +108,8 @@ def bench(session: nox.Session) -> None:
 def bench_check(session: nox.Session) -> None:
     """Fails if a turn is slow beside Rasa's own stores, or grows with age."""
     session.install(RASA, ".", "--group", "bench")
+    # The README has the figures of the data files.
+    session.run("python", "benchmarks/report.py", "--check", silent=True)
     checked = ["benchmarks/ratios.py", *session.posargs]
     session.run("python", *checked, env=BENCHMARK, interrupt_timeout=30)
 
@@ -152,7 +154,13 @@ def docker(session: nox.Session) -> None:
         session.run(*install, "-qq", *packages, env=environment, external=True)
     session.run(
         # The first test's limit in seconds is the base image's too.
-        *("pytest", "docker/tests", "--timeout=800", "--durations=10"),
+        *(
+            "pytest",
+            "docker/tests",
+            "--timeout=800",
+            "--session-timeout=900",
+            "--durations=10",
+        ),
         *session.posargs,
         env={"RASA": RASA, "RASA_PRO": PRO},
         interrupt_timeout=60,

@@ -77,24 +77,34 @@ def _postgresql(place: Place, name: str) -> Any:
     return connection
 
 
-def wait_for_index(place: Place, name: str) -> None:
-    """Wait until PostgreSQL has built the index of ours.
-
-    Raises:
-        TimeoutError: when it takes too long.
-    """
-    end = time.monotonic() + _PATIENCE
+def _wait_for_postgresql(place: Place, name: str) -> None:
     with contextlib.closing(_postgresql(place, name)) as connection:
         cursor = connection.cursor()
-        while time.monotonic() < end:
+
+        def is_valid() -> bool:
             cursor.execute(
                 "SELECT indisvalid FROM pg_index "
                 "WHERE indexrelid = to_regclass('ix_events_sender_id_id')"
             )
-            if cursor.fetchone() == (True,):
-                return
-            time.sleep(0.02)
-    raise TimeoutError("PostgreSQL has not built the index")
+            return bool(cursor.fetchone() == (True,))
+
+        _wait_until(is_valid)
+
+
+def _wait_for_mongo(place: Place, name: str) -> None:
+    with pymongo.MongoClient(place.address["url"]) as client:
+        collection: Any = client[name]["conversations"]
+        # The last one that a store asks for.
+        _wait_until(lambda: "unclean_1" in collection.index_information())
+
+
+def _wait_until(is_there: Callable[[], bool]) -> None:
+    # Not by the tests' means, which Rasa Pro's process has none of.
+    end = time.monotonic() + _PATIENCE
+    while not is_there():
+        if time.monotonic() > end:
+            raise TimeoutError(f"There is no index after {_PATIENCE:g} seconds")
+        time.sleep(0.02)
 
 
 def _copy_in_redis(place: Place, name: str, conversations: int) -> None:
@@ -140,6 +150,11 @@ def _renamed(document: Dict[str, Any], sender_id: str) -> Dict[str, Any]:
 SQL: Dict[str, Callable[[Place, str, int, int], None]] = {
     "sqlite": _fill_sqlite,
     "postgresql": _fill_postgresql,
+}
+#: Wait until a database has the indexes of ours: its place and name.
+WAIT_FOR_INDEX: Dict[str, Callable[[Place, str], None]] = {
+    "postgresql": _wait_for_postgresql,
+    "mongo": _wait_for_mongo,
 }
 #: Copy the template's conversation: the database's place and name, how many.
 COPY: Dict[str, Callable[[Place, str, int], None]] = {

@@ -55,7 +55,7 @@ class Size(NamedTuple):
     #: Rounds of many turns at once, and the seconds of each.
     rounds: int
     round_seconds: float
-    #: Conversations that are listed, and events of each in SQL databases.
+    #: Conversations that are listed, and events of each.
     many: int
     many_events: int
     #: How often they are listed.
@@ -289,34 +289,35 @@ def crowds(opened: Opened, found: Sequence[Contender], size: Size) -> Any:
 
 
 def lists(opened: Opened, found: Sequence[Contender], size: Size) -> Any:
-    """Many conversations: how long it takes to list them.
+    """Many conversations: how long it takes to start on them, and to list them.
 
-    In SQL databases they have as many events that it takes time to start on them too:
-    all stores on one database, which Rasa's own has made.
+    Stores start on a database that Rasa's own has made, and in SQL databases they list
+    what is there; elsewhere ours keeps it in another form.
     """
-    stores = [each for each in found if each.which != FLOOR and not each.process.label]
-    is_sql = opened.place.kind in ("sqlite", "postgresql")
     starts: Dict[str, Any] = {}
-    if is_sql:
+    listed: Dict[str, Any] = {}
+    for process in {id(each.process): each.process for each in found}.values():
+        stores = [
+            each for each in found if each.process is process and each.which != FLOOR
+        ]
         stores.sort(key=lambda each: each.which != RASAS)
-        process, database = stores[0].process, opened.new_database()
+        first = stores[0].which
+        database = opened.new_database()
         names = {each.which: database for each in stores}
+        fill = {"count": size.many, "events": size.many_events}
         process.call("use", names=names)
-        process.call("fill_many", which=RASAS, count=size.many, events=size.many_events)
+        process.call("fill_many", which=first, **fill)
         for each in stores:
             starts[each.name] = {
                 what: round(seconds, 3)
                 for what, seconds in process.call("start", which=each.which).items()
             }
-    else:
-        names = {each.which: opened.new_database() for each in stores}
-        stores[0].process.call("use", names=names)
+        if opened.place.kind not in ("sqlite", "postgresql") and OURS in names:
+            process.call("use", names={**names, OURS: opened.new_database()})
+            process.call("fill_many", which=OURS, **fill)
         for each in stores:
-            each.process.call("fill_many", which=each.which, count=size.many, events=3)
-    listed = {}
-    for each in stores:
-        seconds, count = each.process.call("keys", which=each.which, times=size.lists)
-        listed[each.name] = {"seconds": round(seconds, 4), "found": count}
+            seconds, count = process.call("keys", which=each.which, times=size.lists)
+            listed[each.name] = {"seconds": round(seconds, 4), "found": count}
     return starts, listed
 
 

@@ -15,7 +15,9 @@ import importlib
 import json
 import platform
 import sqlite3
+import subprocess
 from abc import ABC, abstractmethod
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
@@ -572,6 +574,7 @@ def versions() -> Dict[str, str]:
     rasa = importlib.import_module("rasa.version").__version__
     return {
         "Rasa": rasa,
+        "rasa_trackers": _own_version(),
         "Python": platform.python_version(),
         "SQLAlchemy": importlib.import_module("sqlalchemy").__version__,
         "psycopg2": psycopg2.__version__.split()[0],
@@ -579,6 +582,23 @@ def versions() -> Dict[str, str]:
         "pymongo": pymongo.version,
         "SQLite": sqlite3.sqlite_version,
     }
+
+
+def _own_version() -> str:
+    """With the commit that it was built from, where git can tell."""
+    version = metadata.version("rasa_trackers")
+    try:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],  # noqa: S607
+            cwd=str(Path(__file__).parent),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=True,
+            encoding="utf-8",
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return version
+    return f"{version} ({commit})"
 
 
 def as_turn(events: List[Event]) -> Turn:

@@ -259,13 +259,14 @@ class Workbench:
     async def start(self, which: str) -> Dict[str, float]:
         """Seconds that a store takes to start, and until it has what it wants.
 
-        What it makes beside its work is an index of PostgreSQL's.
+        What it makes beside its work are indexes of PostgreSQL's and of MongoDB's.
         """
         begin = time.perf_counter()
         store = open_store(self._place, which, self._names[which])
         started = time.perf_counter() - begin
-        if which == OURS and self._place.kind == "postgresql":
-            multiplying.wait_for_index(self._place, self._names[which])
+        if which == OURS and self._place.kind in multiplying.WAIT_FOR_INDEX:
+            wait = multiplying.WAIT_FOR_INDEX[self._place.kind]
+            wait(self._place, self._names[which])
         ready = time.perf_counter() - begin
         close_store(store)
         return {"started": started, "ready": ready}

@@ -284,6 +284,7 @@ async def test_sessions_are_those_of_rasa(store, domain, parts, after_expiry):
 @given(
     parts=st.lists(st.sampled_from(sorted(PARTS)), min_size=1, max_size=12),
     after_expiry=st.booleans(),
+    engine=st.sampled_from([None, MANTLE_ENGINE_VERSION]),
 )
 @settings(
     max_examples=60,
@@ -291,8 +292,9 @@ async def test_sessions_are_those_of_rasa(store, domain, parts, after_expiry):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_sessions_of_random_histories_are_those_of_rasa(
-    store, domain, parts, after_expiry
+    store, domain, parts, after_expiry, engine
 ):
+    store.engine_version = engine
     events, applied = [], tracker("probe")
     for part in parts:
         added = PARTS[part]()

@@ -95,6 +95,21 @@ def test_the_baked_variant_holds_the_package_itself(profile: str) -> None:
     assert not [path for path in service["volumes"] if "rasa_trackers:" in path]
 
 
+def test_an_image_of_rasa_pro_gets_its_licence_and_a_name_of_its_own() -> None:
+    pro = {"RASA_IMAGE": "rasa-pro:3.21.0", "RASA_LICENSE": "x", "BAKED_TAG": "pro"}
+    for variant, image in (
+        ("mounted", "rasa-pro:3.21.0"),
+        ("baked", "rasa_trackers:pro"),
+    ):
+        services = compose_services("postgres", RASA_VARIANT=variant, **pro)
+        for name in ("train", "rasa-postgres"):
+            assert services[name]["image"] == image
+            assert services[name]["environment"]["RASA_LICENSE"] == "x"
+    oracle = compose_services("oracle", **pro)["rasa-oracle"]
+    assert oracle["image"] == "rasa_trackers:pro-oracle"
+    assert oracle["build"]["args"]["RASA_IMAGE"] == "rasa-pro:3.21.0"
+
+
 def test_the_endpoints_file_names_the_service(profile: str) -> None:
     path = DOCKER / "endpoints" / f"{profile}.yml"
     services = compose_services(profile)
