@@ -226,7 +226,9 @@ class MongoEventLog(EventLog):
                     self.name,
                     ", ".join(index.name for index in missing),
                 )
-            elif build.error is not None:
+                # Without another look, for which it may let this one wait as well.
+                return
+            if build.error is not None:
                 raise build.error
             there = self._indexes()
         if _UNCLEAN.name in there:
