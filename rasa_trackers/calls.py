@@ -125,7 +125,7 @@ class Calls:
             if deadline.left() >= -_GRACE:
                 timer = loop.call_later(_patience(deadline), look)
             elif not answer.done():
-                answer.set_exception(self._given_up(deadline))
+                answer.set_exception(self._given_up(deadline, future))
 
         timer = loop.call_later(_patience(deadline), look)
         try:
@@ -155,7 +155,7 @@ class Calls:
                 if future.done():
                     return future.result()
                 if deadline.left() < -_GRACE:
-                    raise self._given_up(deadline) from None
+                    raise self._given_up(deadline, future) from None
             except BaseException:
                 if not future.done():  # Ctrl-C
                     self._watch(future, deadline)
@@ -184,7 +184,7 @@ class Calls:
         def watch() -> None:
             while not wait_for([future], timeout=_patience(deadline)).done:
                 if deadline.left() < -_GRACE:
-                    self._given_up(deadline)
+                    self._given_up(deadline, future)
                     return
 
         threading.Thread(target=watch, name="rasa_trackers-watch", daemon=True).start()
@@ -228,8 +228,15 @@ class Calls:
         """Let the threads end when they are done."""
         self._pool.shutdown(wait=False)
 
-    def _given_up(self, deadline: Deadline) -> RasaException:
+    def _given_up(self, deadline: Deadline, future: Future[Any]) -> RasaException:
         deadline.give_up()
+        if future.cancel():
+            # Not begun: those that are under way have deadlines of their own.
+            return ConnectionException(
+                f"{self._log.name} was busy with other calls for {deadline.timeout:g} "
+                f"seconds. Check that the server is not overloaded; with a small pool "
+                f"of connections, raise its size or the option 'timeout'."
+            )
         try:
             self._log.interrupt()
         except Exception:

@@ -43,6 +43,7 @@ from rasa_trackers.codec import (
 )
 from rasa_trackers.event_log import (
     START,
+    Answered,
     Conversation,
     Entry,
     EventLog,
@@ -50,6 +51,7 @@ from rasa_trackers.event_log import (
     Stored,
     User,
     timestamp_of,
+    unheard,
 )
 from rasa_trackers.rasa_versions import (
     ConnectionException,
@@ -78,6 +80,8 @@ _PURGE_INTERVAL = 60.0
 
 #: Times that other writers may be faster before a save gives up.
 _MOST_CONFLICTS = 1000
+#: Times that a call in parts is begun with a deadline that moves on.
+_MOST_BEGINNINGS = 3
 #: Events that are encoded or decoded at a time.
 _SLICE = 250
 
@@ -386,7 +390,26 @@ class EventLogTrackerStore(TrackerStore):
 
     async def keys(self) -> Iterable[str]:
         """The sender ids of all conversations, each once, in no certain order."""
-        return await self._run(self._sender_ids)
+        return await self._run(
+            self._in_parts, lambda answered: list(self._log.sender_ids(answered))
+        )
+
+    def _in_parts(
+        self, deadline: Deadline, call: Callable[[Answered], Result]
+    ) -> Result:
+        """A call that takes as long as it takes, while the server goes on answering.
+
+        Begun anew after a failure, but not for ever: a server that breaks it off each
+        time at the same place would answer all that comes before.
+        """
+        begun = 0
+
+        def attempt() -> Result:
+            nonlocal begun
+            begun += 1
+            return call(deadline.renew if begun <= _MOST_BEGINNINGS else unheard)
+
+        return self._calls.patiently(deadline, attempt)
 
     async def count_conversations(self, after_timestamp: float = 0.0) -> int:
         """How many conversations have had an event since then, by its timestamp.
@@ -398,10 +421,8 @@ class EventLogTrackerStore(TrackerStore):
             ConnectionException: when the server could not be reached in time.
         """
         return await self._run(
-            lambda deadline: self._calls.patiently(
-                deadline,
-                lambda: self._log.count_conversations(after_timestamp, deadline.renew),
-            )
+            self._in_parts,
+            functools.partial(self._log.count_conversations, after_timestamp),
         )
 
     async def get_serialized_trackers_by_user_id(
@@ -479,11 +500,6 @@ class EventLogTrackerStore(TrackerStore):
             deadline, lambda: self._log.read_back(sender_id, limit=1)
         )
         return bool(page.events)
-
-    def _sender_ids(self, deadline: Deadline) -> List[str]:
-        return self._calls.patiently(
-            deadline, lambda: list(self._log.sender_ids(deadline.renew))
-        )
 
     def _read_tracker(
         self, deadline: Deadline, sender_id: str, all_sessions: bool
@@ -726,7 +742,8 @@ class EventLogTrackerStore(TrackerStore):
             # Another store that saves an equal tracker may come in between.
             uncertain = True
             stored = events[: len(events) - len(new)]
-            if all(a is b for a, b in zip(events[len(stored) :], new)):
+            # With nothing new there is nothing to remember, and all to be confirmed.
+            if new and all(a is b for a, b in zip(events[len(stored) :], new)):
                 found.mark = _Mark(self._id, tracker, stored, position, stored_user_id)
         entries = self._encode(deadline, new, serialise)
         user = None

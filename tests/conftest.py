@@ -60,6 +60,11 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True)
+def _no_conversations_of_other_tests() -> None:
+    memory._LOGS.clear()
+
+
 @pytest.fixture(params=list(BACKENDS))
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Each backend in turn, or those that ``parametrize(..., indirect=True)`` names."""

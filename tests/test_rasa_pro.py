@@ -731,7 +731,7 @@ async def test_rasas_wrapper_is_told_all(wrapped):
 
 
 @pytest.mark.parametrize("backend", ["memory"], indirect=True)
-async def test_store_in_memory_that_is_made_again_has_what_it_had(wrapped, make_store):
+async def test_store_in_memory_that_is_made_again_has_what_it_had(wrapped, endpoint):
     first = wrapped._tracker_store
     await wrapped.save(tracker("ada", conversation(1, 1), "u"))
     refused = tracker("grace", [SlotSet("name", object())])
@@ -739,8 +739,9 @@ async def test_store_in_memory_that_is_made_again_has_what_it_had(wrapped, make_
     assert wrapped._tracker_store is not first
     assert list(await wrapped.keys()) == ["ada"]
     assert (await wrapped.retrieve("ada")).user_id == "u"
-    # With other options it is another, and so is one that comes after all these.
-    assert not await make_store(record_exp=60).exists("ada")
+    for options, is_same in (({}, True), ({"record_exp": 60}, False)):
+        another = TrackerStore.create(EndpointConfig(**endpoint, **options))
+        assert await another.exists("ada") is is_same
 
 
 @pytest.mark.parametrize("backend", ["memory"], indirect=True)

@@ -6,10 +6,12 @@ import asyncio
 import copy
 import pickle
 import threading
+import time
 
 import pytest
 from rasa.shared.core.events import ActionExecuted, BotUttered, SlotSet, UserUttered
 from rasa.shared.core.trackers import get_trackers_for_conversation_sessions
+from rasa.shared.exceptions import ConnectionException, RasaException
 
 from backends import DURABLE
 from conversations import (
@@ -23,6 +25,8 @@ from conversations import (
 )
 from rasa_api import FailSafeTrackerStore, check_if_tracker_store_async
 from rasa_trackers import tracker_store
+from rasa_trackers.calls import Calls
+from rasa_trackers.memory import MemoryEventLog
 
 
 def _pickled(tracker):
@@ -487,6 +491,78 @@ def test_save_in_a_new_event_loop_after_one_that_was_broken_off(store, monkeypat
     asyncio.run(store.save(tracker("ada", events)))
     full = asyncio.run(store.retrieve_full_tracker("ada"))
     assert as_dicts(full) == dicts(events)
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("ask", ["keys", "count_conversations"])
+async def test_call_in_parts_that_breaks_off_each_time_is_an_error(
+    make_store, monkeypatch, ask
+):
+    store = make_store(timeout=0.3)
+
+    def break_off(*arguments):
+        answered = arguments[-1]
+        answered()
+        raise OSError("broken off")
+
+    for method in ("sender_ids", "count_conversations"):
+        monkeypatch.setattr(store._log, method, break_off)
+    with pytest.raises(ConnectionException):
+        await asyncio.wait_for(getattr(store, ask)(), 10)
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_call_in_parts_may_take_longer_than_its_timeout(make_store, monkeypatch):
+    store = make_store(timeout=0.3)
+
+    def take_long(answered):
+        for _ in range(10):
+            time.sleep(0.15)
+            answered()
+        return ["ada"]
+
+    monkeypatch.setattr(store._log, "sender_ids", take_long)
+    assert list(await store.keys()) == ["ada"]
+
+
+async def test_call_that_waits_for_others_interrupts_none_of_them(monkeypatch):
+    log = MemoryEventLog()
+    calls = Calls(log, timeout=0.3, workers=1)
+    interrupted, go_on = [], threading.Event()
+    monkeypatch.setattr(log, "interrupt", lambda: interrupted.append(log))
+
+    def take_long(deadline):
+        while not go_on.wait(0.1):
+            deadline.renew()
+        return "done"
+
+    long = asyncio.ensure_future(calls.run(take_long))
+    begun = []
+    with pytest.raises(ConnectionException, match="busy with other calls"):
+        await asyncio.wait_for(calls.run(begun.append), 10)
+    assert not interrupted
+    go_on.set()
+    assert await long == "done"
+    calls.close()
+    assert not begun
+
+
+async def test_what_could_not_be_confirmed_is_looked_for_again(store, monkeypatch):
+    """A server may have lost it when it failed over."""
+    events = conversation(1, 1)
+    await store.save(tracker("ada", events))
+    again = tracker("ada", events)
+
+    def fail(*_arguments):
+        raise RasaException("no majority")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._log, "confirm", fail)
+        with pytest.raises(RasaException):
+            await store.save(again)
+    store._log.delete("ada")
+    await store.save(again)
+    assert as_dicts(await store.retrieve("ada")) == dicts(events)
 
 
 # Two stores on one database

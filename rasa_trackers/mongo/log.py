@@ -227,10 +227,10 @@ class MongoEventLog(EventLog):
                     ", ".join(index.name for index in missing),
                 )
                 # Without another look, for which it may let this one wait as well.
-                return
-            if build.error is not None:
+            elif build.error is not None:
                 raise build.error
-            there = self._indexes()
+            else:
+                there = self._indexes()
         if _UNCLEAN.name in there:
             self._clear_up()
 
