@@ -531,12 +531,17 @@ async def test_call_that_waits_for_others_interrupts_none_of_them(monkeypatch):
     interrupted, go_on = [], threading.Event()
     monkeypatch.setattr(log, "interrupt", lambda: interrupted.append(log))
 
+    working = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
     def take_long(deadline):
+        loop.call_soon_threadsafe(working.set)
         while not go_on.wait(0.1):
             deadline.renew()
         return "done"
 
     long = asyncio.ensure_future(calls.run(take_long))
+    await working.wait()
     begun = []
     with pytest.raises(ConnectionException, match="busy with other calls"):
         await asyncio.wait_for(calls.run(begun.append), 10)
