@@ -231,10 +231,10 @@ class InMemoryTrackerStore(EventLogTrackerStore):
         retrieve_events_from_previous_conversation_sessions: bool = False,
         **unknown: Any,
     ) -> None:
-        """Create an empty store.
+        """Create a store, which is empty.
 
-        With Rasa Pro it shares the conversations of others in this process that have
-        the same options.
+        But with Rasa Pro it shares the conversations of others in this process that
+        have the same options.
 
         Args:
             domain: The assistant's domain; Rasa sets it later.

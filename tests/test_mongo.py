@@ -26,6 +26,7 @@ from conversations import (
 from rasa_api import MongoTrackerStore as RasasOwnStore
 from rasa_trackers.event_log import START, Entry, Page, User
 from rasa_trackers.mongo import documents
+from rasa_trackers.mongo.log import MongoEventLog
 
 pytestmark = pytest.mark.parametrize("backend", ["mongo"], indirect=True)
 
@@ -599,6 +600,22 @@ async def test_erasure_whose_process_dies(
     assert list(log.sender_ids()) == []
     assert log.delete("ada") is False
     assert collection.count_documents({}) == 0
+
+
+async def test_start_that_finishes_an_erasure_while_an_index_takes_long(
+    erased_by_dead, make_store, collection, monkeypatch
+):
+    """One that another option needs: the one for erasures is there."""
+    await erased_by_dead("delete", "delete_many")
+    assert collection.count_documents({}) > 0
+    go_on = threading.Event()
+    monkeypatch.setattr("rasa_trackers.mongo.log._INDEX_PATIENCE", 0.1)
+    monkeypatch.setattr(MongoEventLog, "_create_indexes", lambda *_: go_on.wait(30))
+    try:
+        make_store(record_exp=3600)
+        assert collection.count_documents({}) == 0
+    finally:
+        go_on.set()
 
 
 async def test_erasure_is_seen_before_it_is_finished(erased_by_dead, store, collection):

@@ -85,9 +85,7 @@ def statements(log):
             "_texts",
             "_sender_ids",
             "_active",
-            "_active_until",
             "_lowest_id",
-            "_highest_id",
         )
     }
     theirs = log._users_conversations("u", 10, 5)

@@ -216,12 +216,16 @@ NEXT_STEP = [{"op": "replace", "path": "/0/step_id", "value": "2"}]
 END_FRAME = [{"op": "remove", "path": "/0"}]
 
 
-async def _same_as_rasa(store, sender_id, events, domain, after_expiry):
+def with_sessions(domain, after_expiry):
     domain.session_config = type(domain.session_config)(
         domain.session_config.session_expiration_time,
         domain.session_config.carry_over_slots,
         after_expiry,
     )
+
+
+async def _same_as_rasa(store, sender_id, events, domain, after_expiry):
+    with_sessions(domain, after_expiry)
     store.domain = domain
     await store.save(tracker(sender_id, events, "u", domain))
     stored = await store.retrieve_full_tracker(sender_id)
@@ -365,15 +369,6 @@ def theirs(request, load, domain, tmp_path):
 side_by_side = pytest.mark.parametrize(
     "backend", ["memory", "sqlite", "postgresql", "redis", "mongo"], indirect=True
 )
-
-
-def with_sessions(domain, after_expiry):
-    domain.session_config = type(domain.session_config)(
-        domain.session_config.session_expiration_time,
-        domain.session_config.carry_over_slots,
-        after_expiry,
-    )
-    return domain
 
 
 async def assert_same(mine, theirs, name):

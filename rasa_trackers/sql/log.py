@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Set
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import sqlalchemy as sa
 import sqlalchemy.exc
@@ -103,14 +103,14 @@ class SQLEventLog(EventLog):
             alive = alive.where(~self._is_expired(events.c.sender_id))
         # In the order of an index, for databases that would else sort them all first.
         self._sender_ids = alive.order_by(events.c.sender_id)
-        self._active = alive.where(
-            events.c.timestamp >= sa.bindparam("since", type_=sa.Float)
-        ).where(events.c.id >= sa.bindparam("first_id"))
-        self._active_until = self._active.where(events.c.id <= sa.bindparam("last_id"))
+        self._active = (
+            alive.where(events.c.timestamp >= sa.bindparam("since", type_=sa.Float))
+            .where(events.c.id >= sa.bindparam("first_id"))
+            .where(events.c.id <= sa.bindparam("last_id"))
+        )
         self._lowest_id = sa.select(sa.func.min(events.c.id)).where(
             events.c.id > sa.bindparam("after")
         )
-        self._highest_id = sa.select(sa.func.max(events.c.id))
         self._insert_events = sa.insert(events)
         self._delete_events = sa.delete(events).where(mine)
         self._delete_expired = sa.delete(events).where(sa.and_(mine, expired))
@@ -415,31 +415,34 @@ class SQLEventLog(EventLog):
     ) -> int:
         active: Set[str] = set()
         with self._engine.connect() as connection:
-            for window in self._windows(connection):
-                statement = self._active_until if "last_id" in window else self._active
-                parameters = {"since": after_timestamp, **window}
-                active.update(connection.execute(statement, parameters).scalars())
+            for first_id, last_id in self._windows(connection):
+                found = connection.execute(
+                    self._active,
+                    {
+                        "since": after_timestamp,
+                        "first_id": first_id,
+                        "last_id": last_id,
+                    },
+                ).scalars()
+                for sender_ids in found.partitions(self._fetched):
+                    active.update(sender_ids)
                 answered()
         return len(active)
 
-    def _windows(self, connection: Connection) -> Iterator[Dict[str, int]]:
-        """``first_id`` and ``last_id`` of runs of ids; the newest run has no last.
+    def _windows(self, connection: Connection) -> Iterator[Tuple[int, int]]:
+        """The first and the last id of runs of ids that hold all events there are.
 
         So that no statement reads more than the server can in time. A conversation
-        that is rewritten meanwhile is found again at the end.
+        that is rewritten meanwhile gets greater ids, and is found there.
         """
-        highest: int = connection.execute(self._highest_id).scalar() or START
-        after = START
+        last = START
         while True:
             # Ids may have wide gaps.
-            first = connection.execute(self._lowest_id, {"after": after}).scalar()
+            first = connection.execute(self._lowest_id, {"after": last}).scalar()
             if first is None:
                 return
-            after = first + self._window - 1
-            if after >= highest:
-                yield {"first_id": first}
-                return
-            yield {"first_id": first, "last_id": after}
+            last = first + self._window - 1
+            yield first, last
 
     def _now(self) -> Any:
         """Seconds since the epoch, as an SQL expression of the database's clock."""

@@ -103,25 +103,12 @@ WHERE NOT (EXISTS (SELECT *
 FROM rasa_trackers_expiry 
 WHERE rasa_trackers_expiry.sender_id = events.sender_id AND rasa_trackers_expiry.expires_at <= (EXTRACT(DAY FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 86400 + EXTRACT(HOUR FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 3600 + EXTRACT(MINUTE FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 60 + EXTRACT(SECOND FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00'))) AND NOT (EXISTS (SELECT * 
 FROM events later 
-WHERE later.sender_id = rasa_trackers_expiry.sender_id AND later.id > rasa_trackers_expiry.last_id)))) AND events.timestamp >= :since AND events.id >= :first_id
-
--- _active_until
-SELECT DISTINCT events.sender_id 
-FROM events 
-WHERE NOT (EXISTS (SELECT * 
-FROM rasa_trackers_expiry 
-WHERE rasa_trackers_expiry.sender_id = events.sender_id AND rasa_trackers_expiry.expires_at <= (EXTRACT(DAY FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 86400 + EXTRACT(HOUR FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 3600 + EXTRACT(MINUTE FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00')) * 60 + EXTRACT(SECOND FROM (SYSTIMESTAMP - TIMESTAMP '1970-01-01 00:00:00 +00:00'))) AND NOT (EXISTS (SELECT * 
-FROM events later 
 WHERE later.sender_id = rasa_trackers_expiry.sender_id AND later.id > rasa_trackers_expiry.last_id)))) AND events.timestamp >= :since AND events.id >= :first_id AND events.id <= :last_id
 
 -- _lowest_id
 SELECT min(events.id) AS min_1 
 FROM events 
 WHERE events.id > :after
-
--- _highest_id
-SELECT max(events.id) AS max_1 
-FROM events
 
 -- _users_conversations
 SELECT users.sender_id, users.conversation_started_timestamp 
