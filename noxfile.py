@@ -42,6 +42,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 CONTRACT = [
     "tests/test_codec.py",
     "tests/test_event_log.py",
+    "tests/test_hanging.py",
     "tests/test_memory.py",
     "tests/test_package.py",
     "tests/test_pythons.py",
