@@ -1,64 +1,96 @@
-"""Checks of what an operator writes into ``endpoints.yml``.
+"""The options of a tracker store in ``endpoints.yml``: declaration and checks.
 
-YAML gives values of any type, and values from environment variables
-(``${DB_PORT}``) always as text, so each check takes both.
+Each option is declared once, as an :class:`Option`: its check, its default, and the
+sentence that the tables of the documentation show. YAML gives values of any type, and
+values from environment variables (``${DB_PORT}``) are always text, so each check takes
+both.
 """
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-import inspect
 import math
 import re
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence
 from urllib.parse import quote, quote_plus
 
-from rasa_trackers.rasa_versions import RasaException
+from rasa_trackers.errors import store_error
 
 #: Seconds that any call to a server may take, unless ``timeout`` says otherwise.
 DEFAULT_TIMEOUT = 10.0
 
 
-def reject_unknown(store: type, unknown: Mapping[str, Any]) -> None:
-    """Refuse options that no parameter of a store's constructor takes.
+class Option(NamedTuple):
+    """One option of a store."""
+
+    name: str
+    #: Gives the checked value: ``check(name, value)``. ``value`` is what stands in
+    #: ``endpoints.yml``, or the default.
+    check: Callable[[str, Any], Any]
+    #: What stands in for an option that is missing, before the check.
+    default: Any
+    #: What the option means, in a sentence or two, for the documentation.
+    meaning: str
+
+
+def checked(
+    store: str, declared: Sequence[Option], given: Mapping[str, Any]
+) -> Dict[str, Any]:
+    """The value of each option of a store.
+
+    Args:
+        store: Name of the tracker store class, for messages.
+        declared: The store's own options, ``url`` among them.
+        given: What stands in ``endpoints.yml``. ``host`` is another name of ``url``.
+
+    Returns:
+        The checked values by the options' names, those of ``COMMON`` among them and
+        without ``host``.
 
     Raises:
-        RasaException: names the option and the nearest known one. Rasa's own stores
-            drop such keys, and a misspelt ``pasword`` shows as something else.
+        StoreError: for an option that is unknown, with the nearest known one, and for a
+            value that makes no sense. Rasa's own stores drop unknown options, and a
+            misspelt ``pasword`` shows as something else there.
     """
-    if not unknown:
-        return
-    known = sorted(
-        {
-            name
-            for name, parameter in inspect.signature(store).parameters.items()
-            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-        }
-        - {"domain", "event_broker"}
-    )
+    options = {option.name: option for option in (*declared, *COMMON)}
+    unknown = [name for name in given if name not in (*options, "host")]
+    if unknown:
+        raise _unknown_options(store, unknown, sorted([*options, "host"]))
+    named = {**given, "url": _url_or_host(given.get("url"), given.get("host"))}
+    values = {
+        option.name: option.check(option.name, named.get(option.name, option.default))
+        for option in options.values()
+    }
+    values["startup_timeout"] = values["startup_timeout"] or values["timeout"]
+    return values
+
+
+def _unknown_options(
+    store: str, unknown: Sequence[str], known: Sequence[str]
+) -> Exception:
     complaints = []
     for option in unknown:
         near = difflib.get_close_matches(str(option), known, n=1)
         hint = f" (did you mean '{near[0]}'?)" if near else ""
         complaints.append(f"'{option}'{hint}")
-    raise RasaException(
-        f"{store.__name__} has no option {', '.join(complaints)}. Correct the "
-        f"tracker_store section of endpoints.yml. Known options: {', '.join(known)}."
+    return store_error(
+        f"{store} has no option {', '.join(complaints)}. Correct the tracker_store "
+        f"section of endpoints.yml. Known options: {', '.join(known)}."
     )
 
 
-def url_or_host(url: Any, host: Any) -> Optional[str]:
+def _url_or_host(url: Any, host: Any) -> Optional[str]:
     """``url``, or ``host``, the name under which Rasa 3 passes it."""
     for name, value in (("url", url), ("host", host)):
         if value is not None and not isinstance(value, str):
-            raise RasaException(
+            raise store_error(
                 f"The option '{name}' of the tracker store must be text, not a "
                 f"{type(value).__name__}. Put it in quotes in endpoints.yml."
             )
         _check_characters(name, value or "")
     if url and host and url != host:
-        raise RasaException(
+        raise store_error(
             "The tracker store was given both 'url' and 'host', which are two names "
             "of one option, with different values. Keep one of them in endpoints.yml."
         )
@@ -74,7 +106,7 @@ def text(name: str, value: Any) -> Optional[str]:
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
-    raise RasaException(
+    raise store_error(
         f"The option '{name}' of the tracker store must be text, not a "
         f"{type(value).__name__}. Correct it in endpoints.yml."
     )
@@ -83,24 +115,20 @@ def text(name: str, value: Any) -> Optional[str]:
 def _check_characters(name: str, value: str) -> None:
     if re.search("[\0\ud800-\udfff]", value):
         # The value may be a password. A driver's own error would not name the option.
-        raise RasaException(
+        raise store_error(
             f"The option '{name}' of the tracker store has a NUL or half a surrogate "
             f"pair in it, which no server takes. Correct it in endpoints.yml."
         )
 
 
-def port_number(value: Any) -> Optional[int]:
-    """An optional TCP port.
-
-    Raises:
-        RasaException: for what is not a whole number from 1 to 65535.
-    """
+def port_number(name: str, value: Any) -> Optional[int]:
+    """An optional TCP port: a whole number from 1 to 65535."""
     if value is None or value == "":
         return None
     number = _whole_number(value)
     if number is None or not 1 <= number <= 65535:
-        raise RasaException(
-            f"The option 'port' of the tracker store must be a whole number from 1 to "
+        raise store_error(
+            f"The option '{name}' of the tracker store must be a whole number from 1 to "
             f"65535, not {value!r}. Correct it in endpoints.yml."
         )
     return number
@@ -112,7 +140,7 @@ def whole_number(name: str, value: Any, minimum: int) -> Optional[int]:
         return None
     number = _whole_number(value)
     if number is None or number < minimum:
-        raise RasaException(
+        raise store_error(
             f"'{name}' of the tracker store must be a whole number of at least "
             f"{minimum}, not {value!r}. Correct it."
         )
@@ -129,27 +157,25 @@ def _whole_number(value: Any) -> Optional[int]:
         return None
 
 
-def seconds(name: str, value: Any, default: Optional[float]) -> Optional[float]:
+def seconds(name: str, value: Any) -> Optional[float]:
     """An optional length of time in seconds, greater than zero."""
     if value is None or value == "":
-        return default
+        return None
     number = math.nan
     if isinstance(value, (int, float, str)) and not isinstance(value, bool):
         with contextlib.suppress(ValueError, OverflowError):
             number = float(value)
     if not 0 < number < math.inf:
-        raise RasaException(
+        raise store_error(
             f"The option '{name}' of the tracker store must be a number of seconds "
             f"greater than 0, not {value!r}. Correct it in endpoints.yml."
         )
     return number
 
 
-def timeout(
-    value: Any, name: str = "timeout", default: float = DEFAULT_TIMEOUT
-) -> float:
-    """Seconds to wait for a server."""
-    return seconds(name, value, None) or default
+def timeout(name: str, value: Any) -> float:
+    """Seconds to wait for a server; ``DEFAULT_TIMEOUT`` unless given."""
+    return seconds(name, value) or DEFAULT_TIMEOUT
 
 
 def flag(name: str, value: Any) -> bool:
@@ -159,7 +185,7 @@ def flag(name: str, value: Any) -> bool:
         return bool(value)
     if isinstance(value, str) and value.strip().lower() in words:
         return words[value.strip().lower()]
-    raise RasaException(
+    raise store_error(
         f"The option '{name}' of the tracker store must be true or false, not "
         f"{value!r}. Correct it in endpoints.yml."
     )
@@ -171,10 +197,41 @@ def mapping(name: str, value: Any) -> Dict[str, Any]:
         return {}
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return dict(value)
-    raise RasaException(
+    raise store_error(
         f"The option '{name}' of the tracker store must be a mapping of names to "
         f"values, not {type(value).__name__}. Correct it in endpoints.yml."
     )
+
+
+#: The options that every store has, beside ``url`` (or ``host``).
+COMMON = (
+    Option(
+        "record_exp",
+        seconds,
+        None,
+        "Seconds after its last message that a conversation is erased; never unless "
+        "given.",
+    ),
+    Option(
+        "timeout",
+        timeout,
+        DEFAULT_TIMEOUT,
+        "Seconds that the server may stay silent in any call.",
+    ),
+    Option(
+        "startup_timeout",
+        seconds,
+        None,
+        "Seconds to wait at the start for a server that is not up yet; `timeout` unless "
+        "given.",
+    ),
+    Option(
+        "retrieve_events_from_previous_conversation_sessions",
+        flag,
+        False,
+        "Whether a tracker has the events of all sessions instead of the last one.",
+    ),
+)
 
 
 def redact(message: str, secrets: Sequence[Optional[str]]) -> str:
