@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from rasa_trackers.event_log import EventLog
@@ -28,3 +29,26 @@ class Backend(NamedTuple):
     #: Makes the log. Gets the checked value of each option by its name, those of
     #: ``store_options.COMMON`` among them, and whether the log is to keep users.
     make_log: Callable[[Mapping[str, Any], bool], MadeLog]
+
+
+#: Where the backends are, by the names of their tracker store classes. A module is
+#: imported when its store is asked for, so that a store needs only its own driver.
+_PLACES = {
+    "InMemoryTrackerStore": ("rasa_trackers.memory.options", "MEMORY"),
+    "MongoTrackerStore": ("rasa_trackers.mongo.options", "MONGO"),
+    "OracleTrackerStore": ("rasa_trackers.sql.options", "ORACLE"),
+    "RedisTrackerStore": ("rasa_trackers.redis.options", "REDIS"),
+    "SQLTrackerStore": ("rasa_trackers.sql.options", "SQL"),
+}
+
+
+def backend_of(store: str) -> Backend:
+    """The backend of a tracker store class of this package, by the class's name.
+
+    Raises:
+        ImportError: when the driver is not installed.
+        KeyError: for an unknown name.
+    """
+    module, name = _PLACES[store]
+    found: Backend = getattr(importlib.import_module(module), name)
+    return found
