@@ -82,6 +82,8 @@ class DeadlineLog(EventLog):
         self.max_sender_id = log.max_sender_id
         self.keeps_users = log.keeps_users
         self.deadline = deadline
+        #: Whether an append has failed, so that it may have been carried out, or may be.
+        self.is_in_doubt = False
         self._log = log
         self._secrets = secrets
 
@@ -94,25 +96,12 @@ class DeadlineLog(EventLog):
         entries: Sequence[Entry],
         after: int,
         user: Optional[User] = None,
-        *,
-        on_doubt: Callable[[], None] = lambda: None,
     ) -> Optional[int]:
-        """As :meth:`EventLog.append`.
-
-        Args:
-            sender_id: The conversation.
-            entries: What to append.
-            after: The position of the log's last event.
-            user: The user whose conversation it is.
-            on_doubt: Called after each attempt that failed: such an attempt may have
-                been carried out, or may still be.
-        """
-
         def attempt() -> Optional[int]:
             try:
                 return self._log.append(sender_id, entries, after, user)
             except Exception:
-                on_doubt()
+                self.is_in_doubt = True
                 raise
 
         return self._with_retries(attempt)

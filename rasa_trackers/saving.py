@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import List, NamedTuple, Optional
 
 from rasa_trackers import rasa_versions
+from rasa_trackers.appending import append_once
 from rasa_trackers.comparing import encoded, stored_texts_of, texts_of
-from rasa_trackers.errors import store_unavailable
-from rasa_trackers.event_log import START, Entry, Page, Stored, User, timestamp_of
+from rasa_trackers.event_log import START, Page, User, timestamp_of
 from rasa_trackers.identities import checked_sender_id
 from rasa_trackers.marks import SavedUpTo, known_end
+from rasa_trackers.paging import end_of, pages_newest_first
 from rasa_trackers.rasa_versions import DialogueStateTracker, Event, TrackerStore
 from rasa_trackers.reconciliation import new_events
 from rasa_trackers.retries import DeadlineLog
-from rasa_trackers.sessions import pages_newest_first
-
-#: Times that other writers may come first before a save gives up.
-_MOST_CONFLICTS = 1000
 
 
 class Save:
@@ -78,7 +75,7 @@ class Save:
         user = self._changed_user(log, sender_id, end)
         position = end.position
         if end.new or (user and position != START):
-            position = _append_once(
+            position = append_once(
                 log,
                 sender_id,
                 entries,
@@ -118,7 +115,7 @@ class Save:
         """
         if not self.events:
             page = log.read_back(sender_id, limit=1)
-            return _KnownEnd([], _end(page.events), page.user_id, True)
+            return _KnownEnd([], end_of(page.events), page.user_id, True)
         texts = texts_of(self._store, log.deadline, self.events)
         stored: List[str] = []
         newest: Optional[Page] = None
@@ -134,7 +131,7 @@ class Save:
         # Another store that saves an equal tracker may come in between.
         return _KnownEnd(
             [self.events[index] for index in indices],
-            _end(newest.events),
+            end_of(newest.events),
             newest.user_id,
             True,
         )
@@ -187,73 +184,3 @@ class _Saved(NamedTuple):
     #: The position of the log's last event.
     position: int
     user_id: Optional[str]
-
-
-def _append_once(
-    log: DeadlineLog,
-    sender_id: str,
-    entries: List[Entry],
-    after: int,
-    *,
-    user: Optional[User],
-    user_of_new_log: Optional[User],
-    is_uncertain: bool,
-) -> int:
-    """Append ``entries``, each exactly once; returns the last position.
-
-    An attempt that failed may still be under way in the server. It names the same
-    ``after`` as the next attempt, so that only one of the two takes effect; what the log
-    holds after ``after`` tells which.
-
-    Args:
-        log: The log.
-        sender_id: The conversation.
-        entries: What to append, in order.
-        after: The log's last position as far as is known.
-        user: The user to write.
-        user_of_new_log: The user to write if the conversation begins with ``entries``.
-        is_uncertain: Whether the log may hold some of ``entries`` after ``after``.
-    """
-
-    def in_doubt() -> None:
-        nonlocal is_uncertain
-        is_uncertain = True
-
-    for _ in range(_MOST_CONFLICTS):
-        position = log.append(sender_id, entries, after, user, on_doubt=in_doubt)
-        if position is not None:
-            return position
-        # If the log was erased meanwhile, no event may be newer than `after`.
-        newer = _read_after(log, sender_id, after) or _read_after(log, sender_id, START)
-        if is_uncertain and newer:
-            indices = new_events(
-                [event.data for event in newer],
-                [entry.data for entry in entries],
-                complete=False,
-            )
-            entries = [entries[index] for index in indices]
-            if not entries and user is None:
-                log.confirm(sender_id)
-                return newer[-1].position
-        after = _end(newer)
-        if after == START:
-            user = user_of_new_log or user
-    raise store_unavailable(
-        f"{log.name}: conversation {sender_id!r} was changed by others {_MOST_CONFLICTS} "
-        f"times while it was to be saved. Check that reads do not go to a replica that "
-        f"lags behind, and how many processes write to it."
-    )
-
-
-def _read_after(log: DeadlineLog, sender_id: str, after: int) -> List[Stored]:
-    """The events that come after a position."""
-    newer: List[Stored] = []
-    for page in pages_newest_first(log, sender_id):
-        newer = [event for event in page.events if event.position > after] + newer
-        if page.events and page.events[0].position <= after:
-            break
-    return newer
-
-
-def _end(events: List[Stored]) -> int:
-    return events[-1].position if events else START

@@ -10,7 +10,8 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence
 from rasa_trackers import rasa_versions
 from rasa_trackers.codec import DECODER, UndecodableEvent
 from rasa_trackers.computing import in_slices
-from rasa_trackers.event_log import EventLog, Page, Stored
+from rasa_trackers.event_log import Page, Stored
+from rasa_trackers.paging import FIRST_PAGE, pages_newest_first
 from rasa_trackers.rasa_versions import (
     Boundary,
     DialogueStateTracker,
@@ -21,9 +22,6 @@ from rasa_trackers.retries import Deadline, DeadlineLog
 
 logger = logging.getLogger(__name__)
 
-#: Events that the first page of a session asks for. Most sessions are shorter, and the
-#: events before them are not decoded. Each further page asks for four times more.
-_FIRST_PAGE = 100
 #: Events that a session gains between two reads.
 _TURN = 30
 #: Longer sessions whose length is remembered: 1 MB.
@@ -49,14 +47,14 @@ class SessionLengths:
         """Remember the length of a session, if it is a long one."""
         with self._lock:
             self._lengths.pop(sender_id, None)
-            if _grown(length) > _FIRST_PAGE:
+            if _grown(length) > FIRST_PAGE:
                 self._lengths[sender_id] = length
                 if len(self._lengths) > _LONG_SESSIONS:
                     self._lengths.popitem(last=False)
 
 
 def _grown(length: int) -> int:
-    return max(_FIRST_PAGE, length + length // 8 + _TURN)
+    return max(FIRST_PAGE, length + length // 8 + _TURN)
 
 
 class ReadTracker(NamedTuple):
@@ -91,20 +89,6 @@ def read_all_sessions(
     page = log.read_back(sender_id)
     runs = [page._replace(complete=True)] if page.events else []
     return _tracker_of(log, store, sender_id, iter(runs))
-
-
-def pages_newest_first(
-    log: EventLog, sender_id: str, limit: int = _FIRST_PAGE
-) -> Iterator[Page]:
-    """A log page by page; the last page is complete."""
-    before: Optional[int] = None
-    while True:
-        page = log.read_back(sender_id, limit, before)
-        yield page
-        if page.complete or not page.events:
-            return
-        before = page.events[0].position
-        limit *= 4
 
 
 def _sessions(pages: Iterator[Page], boundary: Boundary) -> Iterator[Page]:
