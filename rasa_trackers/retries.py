@@ -40,12 +40,13 @@ class Deadline:
 
     def renew(self) -> None:
         """The server has answered: the time begins anew."""
-        self._end = time.monotonic() + self.timeout
+        self._answered_at = time.monotonic()
+        self._end = self._answered_at + self.timeout
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
         """Work that waits for no server takes as long as it takes."""
-        self._end = math.inf
+        self._end = self._answered_at = math.inf
         try:
             yield
         finally:
@@ -54,6 +55,10 @@ class Deadline:
     def give_up(self) -> None:
         """Let it have passed for good: the caller was told that the call has failed."""
         self._given_up = True
+
+    def silence(self) -> float:
+        """Seconds since the server has answered; negative while nobody asks it."""
+        return time.monotonic() - self._answered_at
 
     def left(self) -> float:
         """Seconds left; negative when it has passed."""
@@ -188,8 +193,12 @@ class DeadlineLog(EventLog):
                 if not failure.transient or self.deadline.left() <= pause:
                     raise self._translated(error, failure) from self._cause(error)
                 if not retried:
-                    logger.warning(
-                        "%s: %s. Trying again.", self.name, self._text(error)
+                    # An outage is reported once, and not by each call that meets it.
+                    logger.log(
+                        logging.DEBUG if failure.away else logging.WARNING,
+                        "%s: %s. Trying again.",
+                        self.name,
+                        self._text(error),
                     )
                 retried = True
                 # At random, so that writers that disturbed each other do so only once.
@@ -197,14 +206,16 @@ class DeadlineLog(EventLog):
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 if retried:
-                    logger.info("%s: works again.", self.name)
+                    logger.debug("%s: works again.", self.name)
                 self.deadline.renew()
                 return result
 
     def _translated(self, error: Exception, failure: Failure) -> Exception:
         remedy = failure.remedy or "Check the server's log."
         text = f"{self.name}: {self._text(error)}. {remedy}"
-        return store_unavailable(text) if failure.transient else store_error(text)
+        if failure.transient or failure.away:
+            return store_unavailable(text)
+        return store_error(text)
 
     def _text(self, error: Exception) -> str:
         driver_error = getattr(error, "orig", None) or error

@@ -49,7 +49,8 @@ def rewrite(
         stored = log.read_back(sender_id).events
         stored_events = events_of(store, log.deadline, stored)
         known = None
-        if mark is not None:
+        # A position that is not in the log (any more) says nothing about the others.
+        if mark is not None and any(each.position == mark.position for each in stored):
             known = sum(each.position <= mark.position for each in stored)
         choices = rewritten(
             [event and _identity(event) for event in stored_events],

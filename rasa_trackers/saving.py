@@ -61,7 +61,7 @@ class Save:
             and self._user_id in (None, self.mark.user_id)
         )
 
-    def append_new_events(self, log: DeadlineLog) -> _Saved:
+    def append_new_events(self, log: DeadlineLog) -> Saved:
         """Append the events that the log does not hold yet.
 
         Raises:
@@ -87,7 +87,7 @@ class Save:
             )
         elif self.events:
             log.confirm(sender_id)
-        return _Saved(end.new, position, self._user_id or end.user_id)
+        return Saved(end.new, position, self._user_id or end.user_id)
 
     def _known_end(self, log: DeadlineLog, sender_id: str) -> _KnownEnd:
         """What is new, and where the log ends as far as is known."""
@@ -176,7 +176,7 @@ class _KnownEnd(NamedTuple):
     is_uncertain: bool
 
 
-class _Saved(NamedTuple):
+class Saved(NamedTuple):
     """What a save has done."""
 
     #: Events that this save, or one before it that failed, has stored.

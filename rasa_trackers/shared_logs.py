@@ -15,9 +15,14 @@ import threading
 import time
 import uuid
 import weakref
+from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from rasa_trackers.backend import Backend
+from rasa_trackers.errors import is_unavailable
+from rasa_trackers.outage.log import OutageLog
+from rasa_trackers.outage.probe import Probe
+from rasa_trackers.outage.spool import Spool
 from rasa_trackers.retries import DeadlineLog
 from rasa_trackers.threads import Threads
 from rasa_trackers.turns import Turns
@@ -46,32 +51,60 @@ class SharedLog:
         timeout: float = values["timeout"]
         record_exp: Optional[float] = values["record_exp"]
         self.log = made.log
+        #: Stands in front of the log; ``None`` for a log that cannot be away.
+        self.outage: Optional[OutageLog] = None
+        if made.outlives_process:
+            self.log = self.outage = OutageLog(
+                made.log,
+                probe=Probe(backend, values, keep_users),
+                spool=_spool(values),
+                recent_bytes=values["recent_bytes"],
+                record_exp=record_exp,
+                timeout=timeout,
+                secrets=made.secrets,
+            )
         #: Names the place in marks on trackers and events.
         self.place = (
             _fingerprint(backend, values) if made.outlives_process else uuid.uuid4().hex
         )
         self.threads = Threads(
-            made.log, timeout=timeout, workers=made.workers, secrets=made.secrets
+            self.log, timeout=timeout, workers=made.workers, secrets=made.secrets
         )
+        if self.outage is not None:
+            self.threads.watch(self.outage)
         self.turns = Turns(made.log.name, timeout)
-        self._opening = threading.Lock()
         self._is_open = False
+        self._opening = threading.Lock()
         self._purge_interval = record_exp and min(record_exp, _PURGE_INTERVAL)
         self._next_purge = time.monotonic()
         #: Stores that use this log.
         self.stores = 0
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the server was reached once."""
-        return self._is_open
+    def open(self, startup_timeout: float) -> None:
+        """Reach the server and create what is missing, unless that is done.
 
-    def open(self, log: DeadlineLog) -> None:
-        """Reach the server and create what is missing, unless that is done."""
+        With a spool in a file, a database that is away is no reason not to start.
+
+        Args:
+            startup_timeout: Seconds to wait for a server that is not up yet.
+
+        Raises:
+            ConnectionException: when the server could not be reached in time.
+            RasaException: when the server refuses.
+        """
         with self._opening:
-            if not self._is_open:
-                log.open()
-                self._is_open = True
+            if self._is_open:
+                return
+            try:
+                self.threads.run_blocking(_open, timeout=startup_timeout)
+            except Exception as error:
+                if not (
+                    is_unavailable(error)
+                    and self.outage is not None
+                    and self.outage.begin_without_database(error)
+                ):
+                    raise
+            self._is_open = True
 
     def purge_now_and_then(self) -> None:
         """Erase expired conversations in the background, if it is time for that."""
@@ -82,6 +115,17 @@ class SharedLog:
     def close(self) -> threading.Thread:
         """Give up the connections, in a thread that waits for the calls under way."""
         return self.threads.close(then=self.log.close)
+
+
+def _spool(values: Mapping[str, Any]) -> Optional[Spool]:
+    place = values["spool"]
+    if place == "off":
+        return None
+    return Spool(None if place == "memory" else Path(place), values["spool_bytes"])
+
+
+def _open(log: DeadlineLog) -> None:
+    log.open()
 
 
 def _purge(log: DeadlineLog) -> None:

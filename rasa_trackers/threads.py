@@ -15,11 +15,14 @@ import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Callable, Optional, Sequence, Set, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, List, Optional, Sequence, Set, TypeVar
 
 from rasa_trackers.errors import store_unavailable
 from rasa_trackers.event_log import EventLog
 from rasa_trackers.retries import Deadline, DeadlineLog, silent
+
+if TYPE_CHECKING:
+    from rasa_trackers.outage.log import OutageLog
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +34,9 @@ _Settle = Callable[[Any, Optional[BaseException]], None]
 #: Seconds that a thread gets beyond its deadline to report by itself.
 _GRACE = 0.5
 #: Seconds between two looks at a deadline, which may move on.
-_LONGEST_LOOK = 1.0
+_LONGEST_LOOK = 0.5
+#: Seconds without an answer after which somebody looks whether the server is silent.
+_SUSPICIOUS = 0.8
 #: Seconds without any call after which the thread of the watchdog ends.
 _IDLE = 5.0
 
@@ -39,8 +44,18 @@ _IDLE = 5.0
 class _Call:
     """One call that is under way, or waits for a thread."""
 
-    def __init__(self, log: DeadlineLog, settle: _Settle) -> None:
+    def __init__(
+        self,
+        threads: Threads,
+        log: DeadlineLog,
+        function: Callable[..., object],
+        args: Sequence[object],
+        settle: _Settle,
+    ) -> None:
+        self.threads = threads
         self.log = log
+        self.function = function
+        self.args = args
         self.settle = settle
         #: Set by the pool once the call has a place in its queue.
         self.future: Optional[Future[None]] = None
@@ -99,18 +114,34 @@ class _Watchdog:
             self._calls.remove(call)
             return True
 
+    def silent_calls(self, threads: Threads) -> List[_Call]:
+        """Take away the calls of ``threads`` that have no answer, to settle them."""
+        with self._changed:
+            found = [
+                call
+                for call in self._calls
+                if call.threads is threads and _is_suspicious(call)
+            ]
+            self._calls.difference_update(found)
+            return found
+
     def _run(self) -> None:
         while True:
             with self._changed:
+                if not self._wait():
+                    self._is_running = False
+                    return
                 overdue = [
                     call for call in self._calls if call.log.deadline.left() < -_GRACE
                 ]
                 self._calls.difference_update(overdue)
-                if not overdue and not self._wait():
-                    self._is_running = False
-                    return
+                suspicious = {
+                    call.threads for call in self._calls if _is_suspicious(call)
+                }
             for call in overdue:
                 call.give_up()
+            for threads in suspicious:
+                threads.on_silence()
 
     def _wait(self) -> bool:
         """Wait until the next look; ``False`` if there has been no call for long."""
@@ -119,6 +150,10 @@ class _Watchdog:
         is_idle = not self._calls
         self._changed.wait(pause)
         return not is_idle or bool(self._calls)
+
+
+def _is_suspicious(call: _Call) -> bool:
+    return call.log.deadline.silence() >= _SUSPICIOUS
 
 
 def _until_next_look(call: _Call) -> float:
@@ -164,6 +199,31 @@ class Threads:
         self._timeout = timeout
         self._secrets = secrets
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="rasa_trackers")
+        # While the database is away, calls only touch what is kept here; the threads of
+        # the pool may still wait for the server.
+        self._spare = ThreadPoolExecutor(1, thread_name_prefix="rasa_trackers-spare")
+        self._outage: Optional[OutageLog] = None
+
+    def watch(self, outage: OutageLog) -> None:
+        """Tell the log which calls are silent, and begin them again in an outage."""
+        self._outage = outage
+        outage.on_outage = self._begin_silent_calls_again
+
+    def on_silence(self) -> None:
+        """A call has had no answer for long."""
+        if self._outage is not None:
+            self._outage.suspect_silence()
+
+    def _begin_silent_calls_again(self) -> None:
+        """Begin the calls that have no answer anew: the database is away.
+
+        The thread that waits for the server begins nothing new afterwards.
+        """
+        for call in _watchdog.silent_calls(self):
+            call.log.deadline.give_up()
+            if call.future is not None:
+                call.future.cancel()
+            self._begin(call.function, call.args, self._timeout, call.settle)
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         """Run ``function(log, *args)`` in a thread and await its result.
@@ -225,7 +285,8 @@ class Threads:
         Returns:
             The thread in which this happens.
         """
-        self._pool.shutdown(wait=False)
+        for pool in (self._pool, self._spare):
+            pool.shutdown(wait=False)
 
         def wait() -> None:
             self._pool.shutdown(wait=True)
@@ -247,7 +308,7 @@ class Threads:
         settle: _Settle,
     ) -> None:
         log = DeadlineLog(self._log, Deadline(timeout), self._secrets)
-        call = _Call(log, settle)
+        call = _Call(self, log, function, args, settle)
         watchdog = _watchdog
 
         def work() -> None:
@@ -266,7 +327,8 @@ class Threads:
 
         watchdog.watch(call)
         try:
-            call.future = self._pool.submit(work)
+            is_away = self._outage is not None and self._outage.availability.is_away
+            call.future = (self._spare if is_away else self._pool).submit(work)
         except BaseException:
             watchdog.forget(call)
             raise

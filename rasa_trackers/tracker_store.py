@@ -8,6 +8,7 @@ way by ``sessions``, ``update`` by ``rewriting``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from typing import (
@@ -41,7 +42,7 @@ from rasa_trackers.publishing import publish
 from rasa_trackers.rasa_versions import DialogueStateTracker, Domain, TrackerStore
 from rasa_trackers.retries import DeadlineLog
 from rasa_trackers.rewriting import rewrite
-from rasa_trackers.saving import Save
+from rasa_trackers.saving import Save, Saved
 from rasa_trackers.users import serialized_trackers
 
 logger = logging.getLogger(__name__)
@@ -128,14 +129,11 @@ class EventLogTrackerStore(TrackerStore):
         self._session_lengths = sessions.SessionLengths()
         #: Saves that are under way: the event loop itself does not hold on to them.
         self._saves: Set[asyncio.Future[None]] = set()
-        if not self._shared.is_open:
-            try:
-                self._shared.threads.run_blocking(
-                    self._shared.open, timeout=values["startup_timeout"]
-                )
-            except BaseException:
-                self._release()
-                raise
+        try:
+            self._shared.open(values["startup_timeout"])
+        except BaseException:
+            self._release()
+            raise
         self._shared.purge_now_and_then()
 
     def __repr__(self) -> str:
@@ -277,8 +275,23 @@ class EventLogTrackerStore(TrackerStore):
                 raise
             # Here and not in the thread, which may be one that was given up.
             self._mark(tracker, save.events, saved.position, saved.user_id)
-            publish(self, tracker, saved.appended)
+            self._publish_once_kept(tracker, saved)
         self._shared.purge_now_and_then()
+
+    def _publish_once_kept(self, tracker: DialogueStateTracker, saved: Saved) -> None:
+        """Publish events as soon as they outlive this process."""
+        outage = self._shared.outage
+        if outage is None or outage.is_kept_for_good(saved.position):
+            publish(self, tracker, saved.appended)
+            return
+        loop = asyncio.get_running_loop()
+
+        def publish_later() -> None:
+            # A closed loop has no event broker.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(publish, self, tracker, saved.appended)
+
+        outage.when_stored(tracker.sender_id, saved.position, publish_later)
 
     def _mark(
         self,
