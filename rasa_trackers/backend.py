@@ -17,6 +17,9 @@ class MadeLog(NamedTuple):
     workers: int
     #: Passwords that a driver's error could show.
     secrets: Sequence[Optional[str]] = ()
+    #: Whether another log of the same place has the same conversations: not where they
+    #: are in the memory of the log.
+    outlives_process: bool = True
 
 
 class Backend(NamedTuple):
@@ -29,6 +32,8 @@ class Backend(NamedTuple):
     #: Makes the log. Gets the checked value of each option by its name, those of
     #: ``store_options.COMMON`` among them, and whether the log is to keep users.
     make_log: Callable[[Mapping[str, Any], bool], MadeLog]
+    #: What the names of the environment variables that ``make_log`` reads begin with.
+    environment: Tuple[str, ...] = ()
 
 
 #: Where the backends are, by the names of their tracker store classes. A module is

@@ -54,3 +54,9 @@ def _rasas_own(name: str, ours: Type[Exception]) -> Type[Exception]:
         sys.modules.get("rasa.shared.exceptions"), name, ours
     )
     return found
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether an error is one of :func:`store_unavailable`."""
+    kinds = (StoreUnavailable, _rasas_own("ConnectionException", StoreUnavailable))
+    return isinstance(error, kinds)

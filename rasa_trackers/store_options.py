@@ -12,6 +12,7 @@ import contextlib
 import difflib
 import math
 import re
+from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence
 from urllib.parse import quote, quote_plus
 
@@ -203,6 +204,31 @@ def mapping(name: str, value: Any) -> Dict[str, Any]:
     )
 
 
+def spool_place(name: str, value: Any) -> str:
+    """``memory``, ``off``, or the path of a file.
+
+    YAML 1.1 reads ``off`` as a truth value.
+    """
+    if value is False:
+        return "off"
+    if value is None or value is True or value == "":
+        return "memory"
+    place = text(name, value)
+    if place in ("memory", "off"):
+        return str(place)
+    if not Path(str(place)).is_absolute():
+        raise store_error(
+            f"The option '{name}' of the tracker store must be memory, off, or the "
+            f"absolute path of a file, not '{place}'. Correct it in endpoints.yml."
+        )
+    return str(place)
+
+
+def byte_count(name: str, value: Any) -> Optional[int]:
+    """An optional number of bytes."""
+    return whole_number(name, value, 0)
+
+
 #: The options that every store has, beside ``url`` (or ``host``).
 COMMON = (
     Option(
@@ -230,6 +256,27 @@ COMMON = (
         flag,
         False,
         "Whether a tracker has the events of all sessions instead of the last one.",
+    ),
+    Option(
+        "spool",
+        spool_place,
+        "memory",
+        "Where messages are kept while the database is away: `memory`, the absolute path "
+        "of a file, or `off`.",
+    ),
+    Option(
+        "spool_bytes",
+        byte_count,
+        100_000_000,
+        "Bytes that the spool may take. A full spool is an error; nothing that waits is "
+        "dropped.",
+    ),
+    Option(
+        "recent_bytes",
+        byte_count,
+        50_000_000,
+        "Bytes of memory for copies of recent conversations, which go on while the "
+        "database is away.",
     ),
 )
 

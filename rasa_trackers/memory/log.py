@@ -169,7 +169,8 @@ class MemoryEventLog(EventLog):
         begin = self._position + 1
         self._position += len(entries)
         return [
-            Stored(position, entry.data) for position, entry in enumerate(entries, begin)
+            Stored(position, entry.data)
+            for position, entry in enumerate(entries, begin)
         ]
 
     def _expiry(self) -> Optional[float]:

@@ -18,7 +18,7 @@ def _make_log(values: Mapping[str, Any], keep_users: bool) -> MadeLog:
         values["max_conversations"], values["record_exp"], keeps_users=keep_users
     )
     # No call waits for a server, so that more threads would do no more work.
-    return MadeLog(log, workers=1)
+    return MadeLog(log, workers=1, outlives_process=False)
 
 
 MEMORY = Backend(
