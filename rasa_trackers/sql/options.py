@@ -117,9 +117,8 @@ def _sqlite_log(url: URL, values: Mapping[str, Any], keep_users: bool) -> MadeLo
     from rasa_trackers.sql.sqlite.log import SQLiteEventLog
 
     # One writer at a time, but readers do not wait for it.
-    workers = WORKERS
+    workers = 1 if is_in_memory(url) else WORKERS
     if is_in_memory(url):
-        workers = 1
         logger.warning(
             "Conversations are kept in memory, as %s says, and are lost when Rasa "
             "stops. Set 'db' to the path of a file.",
@@ -132,7 +131,8 @@ def _sqlite_log(url: URL, values: Mapping[str, Any], keep_users: bool) -> MadeLo
         record_exp=values["record_exp"],
         keeps_users=keep_users,
     )
-    return _made(log, url, workers)
+    made = _made(log, url, workers)
+    return made._replace(outlives_process=not is_in_memory(url))
 
 
 def _oracle_log(url: URL, values: Mapping[str, Any], keep_users: bool) -> MadeLog:
@@ -221,6 +221,7 @@ SQL = Backend(
         ),
     ),
     _make_log,
+    environment=("POSTGRESQL_", "SQL_TRACKER_STORE_", "PG"),
 )
 
 ORACLE = Backend(
