@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any, Dict, Iterator, List
 
 import sqlalchemy as sa
@@ -44,6 +45,12 @@ def run(log: SQLEventLog, *statements: str) -> List[Any]:
             rows = [tuple(row) for row in result] if result.returns_rows else []
         connection.connection.commit()
     return rows
+
+
+def administer(server: Any, database: str, *statements: str) -> None:
+    """Run SQL as PostgreSQL's superuser."""
+    with closing(server.administrator(database)) as connection:
+        connection.cursor().execute("; ".join(statements))
 
 
 def sqlite_options(folder: Any) -> Options:

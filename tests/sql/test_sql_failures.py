@@ -310,9 +310,10 @@ def test_threads_wait_for_a_connection_that_comes_free(few_connections):
 
 def test_server_that_gives_no_connection_at_all_is_an_error(few_connections):
     first, second, third = (make_log(few_connections) for _ in range(3))
-    with first.engine.connect(), second.engine.connect():
-        with pytest.raises(sa.exc.OperationalError) as refused:
-            third.open()
+    with first.engine.connect(), second.engine.connect(), pytest.raises(
+        sa.exc.OperationalError
+    ) as refused:
+        third.open()
     found = third.classify(refused.value)
     assert found is postgresql.TOO_MANY_CONNECTIONS
     assert "POSTGRESQL_POOL_SIZE" in found.remedy

@@ -8,6 +8,7 @@ import pytest
 
 from rasa_trackers.event_log import START
 from sql.sql_logs import (
+    administer,
     entries,
     opened,
     postgresql_options,
@@ -86,14 +87,16 @@ def test_old_default_of_a_sequence_without_an_owner(log):
 def test_user_without_the_right_gets_the_statement_at_once(postgresql, postgres_server):
     log = opened(postgresql)
     end = log.append("ada", entries(*"abc"), START)
-    with postgres_server.administrator(postgresql["db"]) as connection:
-        with connection.cursor() as cursor:
-            user = postgresql["username"]
-            cursor.execute("ALTER TABLE events OWNER TO postgres")
-            cursor.execute(f"REVOKE ALL ON events, events_id_seq FROM {user}")
-            cursor.execute(f"GRANT SELECT, INSERT, DELETE ON events TO {user}")
-            cursor.execute(f"GRANT USAGE ON SEQUENCE events_id_seq TO {user}")
-            cursor.execute(RESET)
+    user = postgresql["username"]
+    administer(
+        postgres_server,
+        postgresql["db"],
+        "ALTER TABLE events OWNER TO postgres",
+        f"REVOKE ALL ON events, events_id_seq FROM {user}",
+        f"GRANT SELECT, INSERT, DELETE ON events TO {user}",
+        f"GRANT USAGE ON SEQUENCE events_id_seq TO {user}",
+        RESET,
+    )
     before = time.monotonic()
     with pytest.raises(Exception, match=r"setval\('events_id_seq', 3\);") as refused:
         log.append("ada", entries("d"), end)
@@ -127,6 +130,19 @@ def test_replace_in_sqlite_gets_greater_ids(without_autoincrement):
     assert log.replace("ada", entries("x"), end) > end
     assert log.append("ada", entries("late"), end) is None
     assert texts(log, "ada") == ["x"]
+
+
+def test_id_of_an_erased_event_is_not_given_again(without_autoincrement):
+    log = without_autoincrement
+    log.append("grace", entries("x"), START)
+    end = log.append("ada", entries(*[str(number) for number in range(300)]), START)
+    assert log.replace("ada", [], end) == START
+    assert log.append("ada", entries("a", "b"), START) == end + 2
+    assert log.delete("ada")
+    assert log.append("ada", entries("c"), START) == end + 3
+    log.open()
+    assert log.append("ada", entries("d"), end + 3) == end + 4
+    assert texts(log, "ada") == ["c", "d"]
 
 
 def test_append_in_sqlite_after_its_counter_was_reset(tmp_path):

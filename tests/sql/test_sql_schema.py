@@ -6,6 +6,7 @@ import pytest
 
 from rasa_trackers.event_log import START, User
 from sql.sql_logs import (
+    administer,
     entries,
     make_log,
     opened,
@@ -227,12 +228,12 @@ def test_narrow_column_is_widened_beside_a_wide_one(postgresql, schema, monkeypa
 def test_narrow_column_that_may_not_be_changed_is_an_error(postgresql, postgres_server):
     log = opened(postgresql, record_exp=60)
     run(log, WIDEN, NARROW)
-    with postgres_server.administrator(postgresql["db"]) as connection:
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE rasa_trackers_expiry OWNER TO postgres")
-            cursor.execute(
-                f"GRANT ALL ON rasa_trackers_expiry TO {postgresql['username']}"
-            )
+    administer(
+        postgres_server,
+        postgresql["db"],
+        "ALTER TABLE rasa_trackers_expiry OWNER TO postgres",
+        f"GRANT ALL ON rasa_trackers_expiry TO {postgresql['username']}",
+    )
     with pytest.raises(
         Exception,
         match="ALTER TABLE rasa_trackers_expiry ALTER COLUMN last_id TYPE bigint;",

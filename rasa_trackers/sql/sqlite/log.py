@@ -15,7 +15,7 @@ from rasa_trackers.sql.rows import fetch_from_driver, in_parts, row
 from rasa_trackers.sql.sqlite.damaged import DamagedText, LenientReading
 from rasa_trackers.sql.sqlite.engine import immediate
 from rasa_trackers.sql.sqlite.failures import of_driver
-from rasa_trackers.sql.sqlite.setup import set_up
+from rasa_trackers.sql.sqlite.setup import KEEP_LAST_ID, LAST_ID, set_up
 
 #: Events that go into one statement; SQLite before 3.32 takes 999 parameters in it.
 _LARGEST_STATEMENT = 100
@@ -34,9 +34,10 @@ class SQLiteEventLog(SQLEventLog):
     def __init__(self, engine: sa.engine.Engine, *args: Any, **kwargs: Any) -> None:
         super().__init__(engine, *args, **kwargs)
         self._lenient_reading = LenientReading(engine)
+        self._gives_no_id_twice = True
 
     def open(self) -> None:
-        set_up(self)
+        self._gives_no_id_twice = set_up(self)
 
     def _append(
         self,
@@ -71,21 +72,28 @@ class SQLiteEventLog(SQLEventLog):
     ) -> Optional[int]:
         end = after
         for part in in_parts(entries, _LARGEST_STATEMENT):
-            values = ",".join(["(?,?,?,?,?,?)"] * len(part))
+            values = ",".join(["(?,?,?,?,?,?,?)"] * len(part))
             parameters: List[Any] = []
-            for entry in part:
-                parameters += row(sender_id, entry).values()
+            for number, entry in enumerate(part, 1):
+                parameters += [number, *row(sender_id, entry).values()]
+            new_id = "NULL" if self._gives_no_id_twice else f"{LAST_ID} + column1"
             inserted = connection.exec_driver_sql(
                 "INSERT INTO events "  # noqa: S608 - made of question marks
-                "(sender_id, type_name, timestamp, intent_name, action_name, data) "
-                f"SELECT * FROM (VALUES {values}) WHERE coalesce((SELECT id FROM "
-                f"events WHERE sender_id = ? ORDER BY id DESC LIMIT 1), {START}) = ?",
+                "(id, sender_id, type_name, timestamp, intent_name, action_name, data) "
+                f"SELECT {new_id}, column2, column3, column4, column5, column6, column7 "
+                f"FROM (VALUES {values}) WHERE coalesce((SELECT id FROM events "
+                f"WHERE sender_id = ? ORDER BY id DESC LIMIT 1), {START}) = ?",
                 (*parameters, sender_id, end),
             )
             if not inserted.rowcount:
                 return None
             end = inserted.lastrowid
         return end
+
+    def _erase(self, connection: Connection, sender_id: str) -> bool:
+        if not self._gives_no_id_twice:
+            connection.exec_driver_sql(KEEP_LAST_ID)
+        return super()._erase(connection, sender_id)
 
     def _fetch(self, result: Any) -> Sequence[Any]:
         try:
