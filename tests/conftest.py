@@ -31,7 +31,13 @@ def pytest_configure() -> None:
 hypothesis.settings.register_profile("without deadline", deadline=None)
 hypothesis.settings.load_profile("without deadline")
 
-pytest_plugins = ["alone", "mongo_fixtures", "redis_fixtures", "servers.fixtures"]
+pytest_plugins = [
+    "alone",
+    "hanging",
+    "mongo_fixtures",
+    "redis_fixtures",
+    "servers.fixtures",
+]
 
 #: Only Rasa Pro knows of users.
 _RASA_PRO_ONLY = [
