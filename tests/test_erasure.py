@@ -57,7 +57,7 @@ async def test_deleting_an_unknown_conversation_is_no_error(store, sender_id):
 
 
 async def test_sender_id_that_is_no_text_is_an_error(store):
-    with pytest.raises(RasaException, match="its sender id is a int"):
+    with pytest.raises(RasaException, match="the sender id is a int"):
         await store.delete(1)
 
 
@@ -74,7 +74,7 @@ async def test_deleted_conversation_begins_anew(store):
 async def test_delete_waits_for_a_save_that_is_under_way(store):
     """Else the conversation would be there again a moment later."""
     saving = asyncio.ensure_future(store.save(tracker("ada", conversation(1, 1))))
-    while not store._turns:  # noqa: ASYNC110 - it has begun after a step or two
+    while not store._shared.turns._last:  # noqa: ASYNC110 - it has begun after a step or two
         await asyncio.sleep(0)
     await store.delete("ada")
     assert saving.done()

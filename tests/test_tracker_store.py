@@ -12,7 +12,7 @@ import pytest
 from rasa.shared.core.events import ActionExecuted, BotUttered, SlotSet, UserUttered
 from rasa.shared.core.trackers import get_trackers_for_conversation_sessions
 from rasa.shared.exceptions import ConnectionException, RasaException
-from rasa_trackers.calls import Calls
+from rasa_trackers.threads import Threads
 
 from backends import DURABLE
 from conversations import (
@@ -25,8 +25,8 @@ from conversations import (
     turn,
 )
 from rasa_api import FailSafeTrackerStore, backend_log, check_if_tracker_store_async
-from rasa_trackers import tracker_store
-from rasa_trackers.memory import MemoryEventLog
+from rasa_trackers import sessions
+from rasa_trackers.memory.log import MemoryEventLog
 
 
 def _pickled(tracker):
@@ -142,12 +142,12 @@ async def test_long_session_is_read_at_once_the_next_time(
 
 
 def test_only_so_many_long_sessions_are_remembered(monkeypatch):
-    monkeypatch.setattr(tracker_store, "_LONG_SESSIONS", 2)
-    expected = tracker_store._Expected()
+    monkeypatch.setattr(sessions, "_LONG_SESSIONS", 2)
+    lengths = sessions.SessionLengths()
     for sender_id in ("a", "b", "a", "c"):
-        expected[sender_id] = 1000
-    assert expected["a"] == expected["c"] > 1000
-    assert expected["b"] == 100
+        lengths.note(sender_id, 1000)
+    assert lengths.expected("a") == lengths.expected("c") > 1000
+    assert lengths.expected("b") == 100
 
 
 async def test_conversation_without_a_session_start_is_one_session(store):
@@ -498,17 +498,15 @@ def test_save_in_a_new_event_loop_after_one_that_was_broken_off(store, monkeypat
 async def test_call_in_parts_that_breaks_off_each_time_is_an_error(
     make_store, monkeypatch, ask
 ):
-    # Else a pause as long as what is left of the timeout would end it.
-    monkeypatch.setattr("rasa_trackers.calls._LONGEST_PAUSE", 0.05)
+    # A pause as long as what is left of the timeout would end the call as well.
+    monkeypatch.setattr("rasa_trackers.retries._LONGEST_PAUSE", 0.05)
     store = make_store(timeout=0.3)
     began = time.monotonic()
 
-    def break_off(*arguments):
-        answered = arguments[-1]
-        answered()
+    def break_off(*_arguments):
+        yield []
         if time.monotonic() < began + 10:
             raise OSError("broken off")
-        return []
 
     for method in ("sender_ids", "count_conversations"):
         monkeypatch.setattr(backend_log(store), method, break_off)
@@ -517,14 +515,16 @@ async def test_call_in_parts_that_breaks_off_each_time_is_an_error(
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-async def test_call_in_parts_may_take_longer_than_its_timeout(make_store, monkeypatch):
+async def test_call_in_batches_may_take_longer_than_its_timeout(
+    make_store, monkeypatch
+):
     store = make_store(timeout=0.3)
 
-    def take_long(answered):
+    def take_long():
         for _ in range(10):
             time.sleep(0.15)
-            answered()
-        return ["ada"]
+            yield []
+        yield ["ada"]
 
     monkeypatch.setattr(backend_log(store), "sender_ids", take_long)
     assert list(await store.keys()) == ["ada"]
@@ -532,30 +532,30 @@ async def test_call_in_parts_may_take_longer_than_its_timeout(make_store, monkey
 
 async def test_call_that_waits_for_others_interrupts_none_of_them(monkeypatch):
     log = MemoryEventLog()
-    calls = Calls(log, timeout=0.3, workers=1)
+    threads = Threads(log, timeout=0.3, workers=1)
     interrupted, go_on = [], threading.Event()
     monkeypatch.setattr(log, "interrupt", lambda: interrupted.append(log))
 
     working = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def take_long(deadline):
+    def take_long(log):
         loop.call_soon_threadsafe(working.set)
         while not go_on.wait(0.1):
-            deadline.renew()
+            log.deadline.renew()
         return "done"
 
-    long = asyncio.ensure_future(calls.run(take_long))
+    long = asyncio.ensure_future(threads.run(take_long))
     await working.wait()
     begun = []
     try:
         with pytest.raises(ConnectionException, match="busy with other calls"):
-            await asyncio.wait_for(calls.run(begun.append), 10)
+            await asyncio.wait_for(threads.run(begun.append), 10)
     finally:
         go_on.set()
     assert not interrupted
     assert await long == "done"
-    calls.close()
+    threads.close(then=log.close)
     assert not begun
 
 
