@@ -13,8 +13,8 @@ from rasa.utils.endpoints import EndpointConfig
 
 import rasa_trackers
 from backends import BACKENDS, Backend, Endpoint
-from rasa_api import TrackerStore, unwrapped
-from rasa_trackers import memory, rasa_versions, tracker_store
+from rasa_api import TrackerStore, backend_log, unwrapped
+from rasa_trackers import rasa_versions, shared_logs
 from writers import Writers
 
 
@@ -31,7 +31,13 @@ def pytest_configure() -> None:
 hypothesis.settings.register_profile("without deadline", deadline=None)
 hypothesis.settings.load_profile("without deadline")
 
-pytest_plugins = ["alone", "mongo_fixtures", "redis_fixtures", "servers.fixtures"]
+pytest_plugins = [
+    "alone",
+    "hanging",
+    "mongo_fixtures",
+    "redis_fixtures",
+    "servers.fixtures",
+]
 
 #: Only Rasa Pro knows of users.
 _RASA_PRO_ONLY = [
@@ -62,7 +68,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_conversations_of_other_tests() -> None:
-    memory._LOGS.clear()
+    shared_logs._shared.clear()
 
 
 @pytest.fixture(params=list(BACKENDS))
@@ -101,9 +107,8 @@ def load() -> Iterator[Callable[..., TrackerStore]]:
     def load(
         endpoint: Endpoint, domain: Any = None, broker: Any = None
     ) -> TrackerStore:
-        # As that of another process, which opens it at once.
-        tracker_store._OPENED.clear()
-        memory._LOGS.clear()
+        # As that of another process, which shares nothing with this one.
+        shared_logs._shared.clear()
         store = unwrapped(
             TrackerStore.create(EndpointConfig(**endpoint), domain, broker)
         )
@@ -115,11 +120,11 @@ def load() -> Iterator[Callable[..., TrackerStore]]:
 
     yield load
     for store in stores:
-        if hasattr(store, "_calls"):
-            store._calls._pool.shutdown()  # and see what runs to its end
-        engine = getattr(getattr(store, "_log", None), "_engine", None)
-        if engine is not None and hasattr(engine.pool, "checkedout"):
-            assert engine.pool.checkedout() == 0
+        if hasattr(store, "_shared"):
+            store._shared.threads._pool.shutdown()  # and see what runs to its end
+            engine = getattr(backend_log(store), "_engine", None)
+            if engine is not None and hasattr(engine.pool, "checkedout"):
+                assert engine.pool.checkedout() == 0
         if hasattr(store, "close"):
             store.close()
         elif hasattr(store, "engine"):

@@ -25,6 +25,7 @@ from conversations import (
     tracker,
     turn,
 )
+from rasa_api import backend_log
 from rasa_trackers.sql import postgresql
 from servers.mongo import MongoServer
 from servers.process import wait_until
@@ -393,7 +394,7 @@ async def test_call_ends_in_time_where_it_cannot_be_interrupted(
     def fail():
         raise RuntimeError("cannot be interrupted")
 
-    monkeypatch.setattr(store._log, "interrupt", fail)
+    monkeypatch.setattr(backend_log(store), "interrupt", fail)
     server.suspend()
     try:
         with pytest.raises(ConnectionException):
@@ -407,7 +408,7 @@ async def test_connection_to_a_server_that_became_a_standby_is_replaced(connect)
     store = connect(timeout=3)
     kept = tracker("ada", session_start())
     await store.save(kept)
-    with store._log._engine.connect() as connection:
+    with backend_log(store)._engine.connect() as connection:
         # As that of one that was the primary, and still lives.
         connection.exec_driver_sql("SET default_transaction_read_only = on")
     for _ in range(3):
@@ -473,7 +474,7 @@ async def test_server_that_comes_up_after_the_store_is_waited_for(
 async def fails_in_time(store, kept, monkeypatch, append):
     """A save by another append."""
     with monkeypatch.context() as patch:
-        patch.setattr(store._log, "append", append)
+        patch.setattr(backend_log(store), "append", append)
         add(kept, turn())
         with pytest.raises(ConnectionException):
             await store.save(kept)
@@ -489,7 +490,7 @@ async def test_append_that_ends_after_its_deadline_is_stored_and_published_once(
     kept = tracker("ada", session_start())
     if begun:
         await store.save(kept)
-    append, late = store._log.append, threading.Event()
+    append, late = backend_log(store).append, threading.Event()
 
     def append_late(*arguments):
         late.wait(10)
@@ -513,7 +514,7 @@ async def test_append_that_is_answered_after_its_deadline_is_published_by_the_ne
     kept = tracker("ada", session_start())
     if begun:
         await store.save(kept)
-    append, late = store._log.append, threading.Event()
+    append, late = backend_log(store).append, threading.Event()
 
     def answer_late(*arguments):
         result = append(*arguments)
@@ -550,7 +551,7 @@ async def test_conversations_are_sent_as_they_are_found(connect, proxy, monkeypa
     store = connect()
     for number in range(6):
         await store.save(tracker(str(number), session_start()))
-    monkeypatch.setattr(store._log, "_fetched", 2)
+    monkeypatch.setattr(backend_log(store), "_fetched", 2)
     before = proxy.round_trips
     assert len(list(await store.keys())) == 6
     # BEGIN, DECLARE, three times two, nothing more, COMMIT.

@@ -12,6 +12,7 @@ import pytest
 from rasa.shared.core.events import ActionExecuted, BotUttered, SlotSet, UserUttered
 from rasa.shared.core.trackers import get_trackers_for_conversation_sessions
 from rasa.shared.exceptions import ConnectionException, RasaException
+from rasa_trackers.calls import Calls
 
 from backends import DURABLE
 from conversations import (
@@ -23,9 +24,8 @@ from conversations import (
     tracker,
     turn,
 )
-from rasa_api import FailSafeTrackerStore, check_if_tracker_store_async
+from rasa_api import FailSafeTrackerStore, backend_log, check_if_tracker_store_async
 from rasa_trackers import tracker_store
-from rasa_trackers.calls import Calls
 from rasa_trackers.memory import MemoryEventLog
 
 
@@ -119,13 +119,13 @@ async def test_long_session_is_read_at_once_the_next_time(
     await other.save(tracker("ada", long))
     assert as_dicts(await store.retrieve("ada")) == dicts(long)
     limits = []
-    read_back = store._log.read_back
+    read_back = backend_log(store).read_back
 
     def counted(sender_id, limit=None, before=None):
         limits.append(limit)
         return read_back(sender_id, limit, before)
 
-    monkeypatch.setattr(store._log, "read_back", counted)
+    monkeypatch.setattr(backend_log(store), "read_back", counted)
     for _ in range(2):
         limits.clear()
         assert as_dicts(await store.retrieve("ada")) == dicts(long)
@@ -300,7 +300,7 @@ async def test_read_that_fails_once_loses_nothing(store, monkeypatch):
     await store.save(tracker("ada", stored))
     agent_store = FailSafeTrackerStore(store)
     with monkeypatch.context() as patch:
-        patch.setattr(store._log, "read_back", _raise)
+        patch.setattr(backend_log(store), "read_back", _raise)
         fresh = await agent_store.get_or_create_tracker(
             "ada", append_action_listen=False
         )
@@ -415,7 +415,7 @@ async def test_one_event_object_at_several_places(store, bound):
 async def test_conversation_that_was_erased_while_a_tracker_is_held(store):
     kept = tracker("ada", conversation(1, 1))
     await store.save(kept)
-    store._log.delete("ada")
+    backend_log(store).delete("ada")
     new = turn()
     add(kept, new)
     await store.save(kept)
@@ -471,13 +471,13 @@ async def test_long_history_is_saved_at_once(store):
 
 
 def test_save_in_a_new_event_loop_after_one_that_was_broken_off(store, monkeypatch):
-    append, go_on = store._log.append, threading.Event()
+    append, go_on = backend_log(store).append, threading.Event()
 
     def append_late(*arguments):
         go_on.wait(10)
         return append(*arguments)
 
-    monkeypatch.setattr(store._log, "append", append_late)
+    monkeypatch.setattr(backend_log(store), "append", append_late)
     kept = tracker("ada", session_start())
     loop = asyncio.new_event_loop()
     with pytest.raises(asyncio.TimeoutError):
@@ -511,7 +511,7 @@ async def test_call_in_parts_that_breaks_off_each_time_is_an_error(
         return []
 
     for method in ("sender_ids", "count_conversations"):
-        monkeypatch.setattr(store._log, method, break_off)
+        monkeypatch.setattr(backend_log(store), method, break_off)
     with pytest.raises(ConnectionException):
         await getattr(store, ask)()
 
@@ -526,7 +526,7 @@ async def test_call_in_parts_may_take_longer_than_its_timeout(make_store, monkey
             answered()
         return ["ada"]
 
-    monkeypatch.setattr(store._log, "sender_ids", take_long)
+    monkeypatch.setattr(backend_log(store), "sender_ids", take_long)
     assert list(await store.keys()) == ["ada"]
 
 
@@ -569,10 +569,10 @@ async def test_what_could_not_be_confirmed_is_looked_for_again(store, monkeypatc
         raise RasaException("no majority")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store._log, "confirm", fail)
+        patch.setattr(backend_log(store), "confirm", fail)
         with pytest.raises(RasaException):
             await store.save(again)
-    store._log.delete("ada")
+    backend_log(store).delete("ada")
     await store.save(again)
     assert as_dicts(await store.retrieve("ada")) == dicts(events)
 
