@@ -70,7 +70,7 @@ def test_append_that_closes_a_bucket_asks_no_more_of_a_long_log(watched, command
     for sender_id, count in (("short", 240), ("long", 4000)):
         position = appended(watched, count, 110, sender_id)
         commands.clear()
-        for number in range(3):
+        for _ in range(3):
             position = watched.append(sender_id, numbered(110), position)
         costs.append((len(commands.names), commands.bytes_received()))
     (few, little), (many, much) = costs
