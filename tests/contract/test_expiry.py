@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from contract.logs import add, all_sender_ids, count, end_of, entries, names, of_user, stored
+from contract.logs import (
+    add,
+    all_sender_ids,
+    count,
+    end_of,
+    entries,
+    names,
+    of_user,
+    stored,
+)
 from contract.waiting import live, wait_until
 from rasa_trackers.event_log import START, Page, User
 

@@ -41,4 +41,5 @@ def test_conversations_are_in_order_of_their_beginning_then_sender_id():
         Conversation("B", 0.5, []),
         Conversation("a", 0.5, []),
     ]
-    assert sorted(expected[::-1], key=conversation_order) == expected
+    backwards = expected[::-1]
+    assert sorted(backwards, key=conversation_order) == expected
