@@ -12,7 +12,6 @@ import pytest
 from rasa.shared.core.events import ActionExecuted, BotUttered, SlotSet, UserUttered
 from rasa.shared.core.trackers import get_trackers_for_conversation_sessions
 from rasa.shared.exceptions import ConnectionException, RasaException
-from rasa_trackers.threads import Threads
 
 from backends import DURABLE
 from conversations import (
@@ -27,6 +26,7 @@ from conversations import (
 from rasa_api import FailSafeTrackerStore, backend_log, check_if_tracker_store_async
 from rasa_trackers import sessions
 from rasa_trackers.memory.log import MemoryEventLog
+from rasa_trackers.threads import Threads
 
 
 def _pickled(tracker):
