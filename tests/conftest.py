@@ -27,6 +27,7 @@ hypothesis.settings.load_profile("without deadline")
 
 pytest_plugins = [
     "alone",
+    "hanging",
     "mongo_fixtures",
     "redis_fixtures",
     "servers.fixtures",

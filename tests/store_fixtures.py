@@ -6,6 +6,7 @@ tests of event logs run where it is not installed.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Callable, Iterator, List
 
 import pytest
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
 #: Makes a store as Rasa does; options are added to the endpoint.
 MakeStore = Callable[..., "TrackerStore"]
+
+
+@pytest.fixture(autouse=True)
+def _no_logs_of_other_tests() -> None:
+    shared_logs = sys.modules.get("rasa_trackers.shared_logs")
+    if shared_logs is not None:
+        shared_logs._shared.clear()
 
 
 @pytest.fixture(params=list(BACKENDS))
@@ -57,7 +65,7 @@ def load() -> Iterator[Callable[..., TrackerStore]]:
     """Loads stores as Rasa does, and sees that none leaves anything behind."""
     from rasa.utils.endpoints import EndpointConfig
 
-    from rasa_api import TrackerStore, unwrapped
+    from rasa_api import TrackerStore, backend_log, unwrapped
     from rasa_trackers import shared_logs
 
     stores: List[Any] = []
@@ -78,6 +86,11 @@ def load() -> Iterator[Callable[..., TrackerStore]]:
 
     yield load
     for store in stores:
+        if hasattr(store, "_shared"):
+            store._shared.threads._pool.shutdown()  # and see what runs to its end
+            engine = getattr(backend_log(store), "_engine", None)
+            if engine is not None and hasattr(engine.pool, "checkedout"):
+                assert engine.pool.checkedout() == 0
         if hasattr(store, "close"):
             store.close()
         elif hasattr(store, "engine"):
