@@ -310,7 +310,7 @@ async def test_without_a_spool_a_server_that_is_away_is_an_error_in_time(
 
 
 async def test_server_that_hangs_is_an_error_in_time(connect_alone, server):
-    store = connect_alone(timeout=1)
+    store = connect_alone(timeout=1, spool="off")
     kept = tracker("ada", conversation(1, 1))
     await store.save(kept)
     add(kept, turn())
@@ -402,7 +402,7 @@ asyncio.run(main())
 async def test_call_ends_in_time_where_it_cannot_be_interrupted(
     connect_alone, server, monkeypatch
 ):
-    store = connect_alone(timeout=1)
+    store = connect_alone(timeout=1, spool="off")
     await store.save(tracker("ada", session_start()))
 
     def fail():
@@ -432,7 +432,7 @@ async def test_connection_to_a_server_that_became_a_standby_is_replaced(connect)
 
 
 async def test_saves_that_wait_for_one_another_are_errors_in_time(connect, proxy):
-    store = connect(timeout=0.5)
+    store = connect(timeout=0.5, spool="off")
     saved = tracker("ada", session_start())
     await store.save(saved)
     proxy.stall()
@@ -446,7 +446,7 @@ async def test_saves_that_wait_for_one_another_are_errors_in_time(connect, proxy
 
 
 async def test_silence_in_the_middle_of_an_append(connect, proxy):
-    store = connect(timeout=1)
+    store = connect(timeout=1, spool="off")
     kept = tracker("ada", session_start())
     await store.save(kept)
     proxy.stall()
