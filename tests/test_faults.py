@@ -322,9 +322,7 @@ def saves(store, kept):
     return is_saved
 
 
-async def test_server_that_hangs_is_an_error_in_time(
-    connect_alone, server, eventually
-):
+async def test_server_that_hangs_is_an_error_in_time(connect_alone, server, eventually):
     store = connect_alone(timeout=1, spool="off")
     kept = tracker("ada", conversation(1, 1))
     await store.save(kept)

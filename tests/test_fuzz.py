@@ -22,8 +22,8 @@ from conversations import add, as_dicts, dicts, session_start, tracker, turn
 from rasa_api import backend_log
 from rasa_trackers import store_options
 from rasa_trackers.backend import backend_of
-from rasa_trackers.rasa_versions import KNOWS_USERS
 from rasa_trackers.event_log import Entry, User
+from rasa_trackers.rasa_versions import KNOWS_USERS
 from rasa_trackers.sql.schema import tables
 from servers.silent import closed_port
 
