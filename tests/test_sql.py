@@ -120,7 +120,8 @@ async def test_rows_are_those_of_rasas_store(make_store, rasas_store):
 async def test_tables_are_those_of_rasas_store(
     make_store, rasas_store, backend, request
 ):
-    with backend.database(request) as other:
+    with backend.database(request) as database:
+        other = database.endpoint()
         rasas = rasas_store()
         theirs = sa.inspect(rasas.engine)
         ours = make_store(**{key: value for key, value in other.items() if key == "db"})
