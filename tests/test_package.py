@@ -15,6 +15,8 @@ import pytest
 
 import rasa_trackers
 from rasa_api import TrackerStore
+from rasa_trackers import store_options
+from rasa_trackers.backend import backend_of
 
 PACKAGE = Path(rasa_trackers.__file__).parent
 README = Path(__file__).parents[1] / "README.md"
@@ -106,18 +108,13 @@ def test_folder_mounted_into_a_project_is_enough(tmp_path):
 @pytest.mark.parametrize("name", rasa_trackers.__all__)
 def test_readme_has_every_option(name):
     tables = README.read_text(encoding="utf-8")
-    parameters = inspect.signature(getattr(rasa_trackers, name)).parameters
     documented = {
         option
         for row in re.findall(r"^\| (`.*?) \|", tables, re.MULTILINE)
         for option in re.findall(r"`(\w+)`", row)
     }
-    options = {
-        option
-        for option, parameter in parameters.items()
-        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    }
-    assert options - documented <= {"domain", "event_broker", "host"}
+    declared = (*backend_of(name).options, *store_options.COMMON)
+    assert {option.name for option in declared} <= documented
 
 
 def test_readme_has_the_two_commands_each_alone_on_its_line():
