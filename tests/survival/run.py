@@ -177,6 +177,9 @@ class Writers:
             endpoint={
                 **self._target.endpoint(small),
                 "timeout": self._plan.timeout,
+                # The others lose acknowledged events when their process is killed, or
+                # store them only after a writer has ended.
+                "spool": "off",
             },
             environment=self._target.environment(small),
             modules=list(self._target.modules),
