@@ -965,6 +965,8 @@ def with_client(driver, folder, port, script):
     with contextlib.suppress(FileNotFoundError):
         notes.unlink()
     indented = "".join(f"    {line}\n" for line in script.splitlines())
+    path = [str(Path(__file__).parent)]
+    path += filter(None, [os.environ.get("PYTHONPATH")])
     done = subprocess.run(
         [
             *(sys.executable, "-c", WITH_CLIENT.format(script=indented)),
@@ -976,6 +978,7 @@ def with_client(driver, folder, port, script):
         env={
             **os.environ,
             NOTES_VARIABLE: str(notes),
+            "PYTHONPATH": os.pathsep.join(path),
             # The Tiny C Compiler does not say that its libraries run no code on the
             # stack, and glibc 2.41 and later load none that may.
             "GLIBC_TUNABLES": "glibc.rtld.execstack=2",
@@ -1028,8 +1031,9 @@ asyncio.run(ask())
     with silent_port() as port:
         printed, notes = with_client(driver, client_folder, port, script)
     assert printed.count("ConnectionException Oracle database 'FREEPDB1'") == 3
-    assert "3 still connect" in printed
-    assert len(notes) == 3
+    # And the probe, which looks whether the server is silent to all.
+    assert re.search("[34] still connect", printed)
+    assert len(notes) in (3, 4)
 
 
 @CLIENT_DRIVERS
@@ -1046,6 +1050,8 @@ import contextlib
 import sqlalchemy.exc
 from rasa_trackers.event_log import Entry
 from rasa_trackers.sql.oracle import log as oracle_log
+from rasa_trackers.sql.rows import row
+
 from rasa_api import backend_log
 
 oracle_log.LONGEST_VARCHAR = 32767
@@ -1355,7 +1361,7 @@ def test_conversation_that_a_store_without_expiry_went_on_with_is_kept(
 @on_h2
 @pytest.mark.parametrize(
     ("events", "characters", "expected"),
-    [(8, 100, 1), (50, 100, 1), (1, 8191, 1), (1, 8192, 7), (51, 100, 7)],
+    [(8, 100, 1), (50, 100, 1), (1, 8191, 1), (1, 8192, 6), (51, 100, 6)],
 )
 def test_round_trips(make_store, events, characters, expected):
     store = make_store()

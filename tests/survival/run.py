@@ -171,7 +171,13 @@ class Writers:
             number,
             journal=self.file(number, "journal"),
             log=self.file(number, "log"),
-            endpoint={**endpoint, "timeout": self._plan.timeout},
+            endpoint={
+                **endpoint,
+                "timeout": self._plan.timeout,
+                # The others lose acknowledged events when their process is killed, or
+                # store them only after a writer has ended.
+                "spool": "off",
+            },
             environment=environment,
             modules=list(self._target.modules),
             stop=self._stop,
