@@ -144,6 +144,18 @@ def test_of_two_documents_one_counts(log, collection):
     assert sum(log.count_conversations(0.0)) == 1
 
 
+def test_each_conversation_comes_once(log, collection):
+    """Also where a scan meets its documents far from each other."""
+    documents = [rasas_own("ada", 2), rasas_own("grace", 2)]
+    documents += [rasas_own(f"other {number}", 1) for number in range(300)]
+    documents += [rasas_own("ada", 3), rasas_own("grace", 3)]
+    collection.insert_many(documents)
+    assert log.append("grace", entries("a"), 2) is not None
+    sender_ids = all_batches(log.sender_ids())
+    assert len(sender_ids) == len(set(sender_ids)) == 302
+    assert sum(log.count_conversations(0.0)) == 302
+
+
 @pytest.mark.parametrize("fields", [{"events": []}, {}, {"events": None}])
 def test_document_without_events_is_no_conversation(log, collection, fields):
     collection.insert_one({"sender_id": "ada", "user_id": "u", **fields})
