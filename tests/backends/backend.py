@@ -139,6 +139,10 @@ class Backend(abc.ABC):
         """The texts of all stored events by sender id, as the driver reads them."""
         raise NotImplementedError(f"{self.name} is not looked into")
 
+    def differences(self, server: Any) -> Dict[str, str]:
+        """Tests of the contract that a stand-in for a server fails, and why."""
+        return {}
+
     def server_versions(self, server: Any) -> Dict[str, str]:
         """The version of the server, by its name; empty if it is the driver's."""
         return {}
