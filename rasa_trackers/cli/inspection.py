@@ -20,19 +20,28 @@ _PACKAGES = {
 }
 
 
-def _health(place: Place) -> Optional[ModuleType]:
+def _health(place: Place, *, of_server: bool = False) -> Optional[ModuleType]:
+    """The module of a backend.
+
+    Args:
+        place: The store.
+        of_server: Whether it is asked about the server alone, and not about conversations
+            that Rasa's own store keeps there in another form.
+    """
     package = _PACKAGES.get(place.store)
-    if package is None or place.rasas_own in ("redis", "mongod"):
+    is_other_form = place.rasas_own in ("redis", "mongod")
+    if package is None or (is_other_form and not of_server):
         return None
     return importlib.import_module(f"{package}.health")
 
 
 def facts(store: Store) -> List[Fact]:
     """What is known about the database of a store, which need not be open."""
-    health = _health(store.place)
+    health = _health(store.place, of_server=True)
     if health is None:
         return []
-    return store.call(_with_errors, lambda log: list(health.facts(log)), store.log)
+    own_log = getattr(store.log, "backends_log", store.log)
+    return store.call(_with_errors, lambda log: list(health.facts(log)), own_log)
 
 
 def count_events(store: Store) -> Optional[int]:
@@ -47,8 +56,10 @@ def count_events(store: Store) -> Optional[int]:
 def traces(store: Store, sender_id: str) -> Dict[str, int]:
     """What is stored of a conversation: numbers by the names of places."""
     found = {"events": store.call(_count_read, sender_id)}
-    health = _health(store.place)
-    look = getattr(health, "traces", None)
+    look = getattr(_health(store.place), "traces", None)
+    if look is None:
+        # The logs of Rasa's own formats tell it themselves.
+        look = getattr(type(store.log), "traces", None)
     if look is not None:
         found.update(
             store.call(_with_errors, lambda log: look(log, sender_id), store.log)
@@ -62,6 +73,7 @@ def _count_read(log: DeadlineLog, sender_id: str) -> int:
 
 def _with_errors(log: DeadlineLog, function: Any, own_log: EventLog) -> Any:
     """Call a function with the backend's own log; errors read as the log's own do."""
+    own_log = getattr(own_log, "inner", own_log)
     return log.attempt(lambda: function(own_log))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Tuple
 
 from rasa_trackers.cli.reading import Whole, canonical, read
 from rasa_trackers.entries import entry_of
@@ -15,14 +15,14 @@ from rasa_trackers.retries import DeadlineLog
 _MOST_CONFLICTS = 100
 
 
-def add(log: DeadlineLog, conversation: Whole) -> int:
+def add(log: DeadlineLog, conversation: Whole) -> Tuple[int, int]:
     """Append the events that the store does not have yet.
 
     Repeating it changes nothing: what the store has is compared first. Events that only
     the store has stay where they are.
 
     Returns:
-        How many events were new.
+        How many events were new, and the position of the last event now.
 
     Raises:
         StoreError: for a conversation that the store cannot hold.
@@ -33,18 +33,20 @@ def add(log: DeadlineLog, conversation: Whole) -> int:
     user = storable_user(log, conversation)
     entries = [entry_of(text) for text in texts]
     # Most conversations are new there: one round trip.
-    if log.append(sender_id, entries, START, user) is not None:
-        return len(entries)
+    end = log.append(sender_id, entries, START, user)
+    if end is not None:
+        return len(entries), end
     for _ in range(_MOST_CONFLICTS):
         there = read(log, sender_id)
         missing = missing_events(there.events, texts)
         new_user = user if user and user.user_id != there.user_id else None
         if not missing and new_user is None:
             log.confirm(sender_id)
-            return 0
+            return 0, there.end
         new = [entries[index] for index in missing]
-        if log.append(sender_id, new, there.end, new_user) is not None:
-            return len(new)
+        end = log.append(sender_id, new, there.end, new_user)
+        if end is not None:
+            return len(new), end
     raise store_unavailable(
         f"{log.name}: conversation {sender_id!r} was changed by others "
         f"{_MOST_CONFLICTS} times while it was written. Run the command again when it is "

@@ -12,7 +12,11 @@ from rasa_trackers.mongo.buckets import STARTED, USER_ID, as_json, started
 from rasa_trackers.mongo.failures import primary_messages
 
 #: Finds the documents of Rasa's own store and none of this package's.
-_RASAS: Dict[str, Any] = {"bucket": None, "last": None, "events.0": {"$exists": True}}
+_RASAS: Dict[str, Any] = {
+    "bucket": {"$exists": False},
+    "last": {"$exists": False},
+    "events.0": {"$exists": True},
+}
 #: Sender ids in one batch.
 _BATCH = 1_000
 
@@ -27,7 +31,8 @@ class RasasMongoLog(DialogueLog):
             log: The log, which is not opened: it would create indexes of its own.
         """
         self.name = f"{log.name} (Rasa's own format)"
-        self._log = log
+        #: The log of this package at the same server.
+        self.backends_log = log
         self._collection = log._collection  # noqa: SLF001 - a part of this package
 
     @primary_messages()
@@ -84,8 +89,11 @@ class RasasMongoLog(DialogueLog):
             change = {"$set": state, "$push": {"events": {"$each": added}}}
         return bool(self._collection.update_one(seen.version, change).matched_count)
 
-    @primary_messages()
     def sender_ids(self) -> Iterator[Sequence[str]]:
+        with primary_messages():
+            yield from self._sender_ids()
+
+    def _sender_ids(self) -> Iterator[List[str]]:
         batch: List[str] = []
         which = {**_RASAS, "sender_id": {"$type": ["string", "int", "long"]}}
         seen = set()
@@ -122,8 +130,8 @@ class RasasMongoLog(DialogueLog):
         """Nothing: Rasa's own store knows no expiry."""
 
     def classify(self, error: Exception) -> Optional[Failure]:
-        failure: Optional[Failure] = self._log.classify(error)
+        failure: Optional[Failure] = self.backends_log.classify(error)
         return failure
 
     def close(self) -> None:
-        self._log.close()
+        self.backends_log.close()

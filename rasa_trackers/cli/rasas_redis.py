@@ -57,7 +57,8 @@ class RasasRedisLog(DialogueLog):
             record_exp: Seconds after its last append that a conversation expires.
         """
         self.name = f"{log.name} (Rasa's own format)"
-        self._log = log
+        #: The log of this package at the same server.
+        self.backends_log = log
         self._transport = log._transport  # noqa: SLF001 - a part of this package
         self._prefix = prefix
         self._users_prefix = f"{prefix.partition('tracker:')[0]}user_trackers:"
@@ -175,11 +176,11 @@ class RasasRedisLog(DialogueLog):
         }
 
     def classify(self, error: Exception) -> Optional[Failure]:
-        failure: Optional[Failure] = self._log.classify(error)
+        failure: Optional[Failure] = self.backends_log.classify(error)
         return failure
 
     def close(self) -> None:
-        self._log.close()
+        self.backends_log.close()
 
 
 def _script(text: bytes) -> Script:

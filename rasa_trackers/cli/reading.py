@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Callable, Deque, Iterator, List, NamedTuple, Optional, TypeVar
 
+from rasa_trackers.cli.dates import Dates
 from rasa_trackers.cli.selection import Selection
 from rasa_trackers.cli.stores import Store, whole
 from rasa_trackers.event_log import START, User, timestamp_of
@@ -18,7 +19,7 @@ from rasa_trackers.retries import DeadlineLog
 T = TypeVar("T")
 
 #: Chunks that are under way at a time. More do not help: one processor decodes.
-_AT_ONCE = 4
+_AT_ONCE = 8
 #: Characters that a chunk of conversations is to have.
 _CHUNK = 1_000_000
 #: Conversations in a chunk.
@@ -97,7 +98,7 @@ def conversations(
     """
 
     def read_chunk(chunk: List[str]) -> List[Whole]:
-        return store.call(_read_all, chunk)
+        return store.call(read_all, chunk, store.dates)
 
     chunks = Chunks(sender_ids(store, selection))
     for found in in_parallel(read_chunk, chunks):
@@ -110,8 +111,13 @@ def conversations(
         looked_at(len(found))
 
 
-def _read_all(log: DeadlineLog, chunk: List[str]) -> List[Whole]:
-    return [read(log, sender_id) for sender_id in chunk]
+def read_all(log: DeadlineLog, chunk: List[str], dates: Dates) -> List[Whole]:
+    """Conversations, with their expiry dates where the store tells them."""
+    found = [read(log, sender_id) for sender_id in chunk]
+    known = dates.expires_at(log, [each.sender_id for each in found if each.events])
+    if not known:
+        return found
+    return [each._replace(expires_at=known.get(each.sender_id)) for each in found]
 
 
 class Chunks:

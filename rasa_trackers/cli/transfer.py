@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Iterator, List, NamedTuple, Optional
 
+from rasa_trackers.cli.dates import Dates
 from rasa_trackers.cli.moving import add, first_difference
-from rasa_trackers.cli.reading import Chunks, Whole, in_parallel, read, sender_ids
+from rasa_trackers.cli.reading import Chunks, Whole, in_parallel, read, read_all, sender_ids
 from rasa_trackers.cli.selection import Selection
 from rasa_trackers.cli.stores import Store
 from rasa_trackers.errors import StoreError, is_unavailable
@@ -40,7 +42,7 @@ def transfer(
     chunks = Chunks(sender_ids(source, selection))
 
     def move(chunk: List[str]) -> List[Outcome]:
-        found = source.call(_read_all, chunk)
+        found = source.call(read_all, chunk, source.dates)
         chunks.were_read(found)
         chosen = [
             each
@@ -48,30 +50,33 @@ def transfer(
             if each.events
             and (not selection.has_times() or selection.includes(each.latest()))
         ]
-        return target.call(write_all, chosen, verify)
+        return target.call(write_all, chosen, verify, target.dates)
 
     yield from in_parallel(move, chunks)
 
 
-def _read_all(log: DeadlineLog, chunk: List[str]) -> List[Whole]:
-    return [read(log, sender_id) for sender_id in chunk]
-
-
 def write_all(
-    log: DeadlineLog, conversations: List[Whole], verify: bool
+    log: DeadlineLog, conversations: List[Whole], verify: bool, dates: Dates
 ) -> List[Outcome]:
     """Write conversations; a problem with one of them does not stop the others.
 
     Raises:
         StoreUnavailable: when the server is silent for too long.
     """
-    return [_write(log, each, verify) for each in conversations]
+    return [_write(log, each, verify, dates) for each in conversations]
 
 
-def _write(log: DeadlineLog, conversation: Whole, verify: bool) -> Outcome:
+def _write(
+    log: DeadlineLog, conversation: Whole, verify: bool, dates: Dates
+) -> Outcome:
     sender_id, events = conversation.sender_id, conversation.events
+    expires_at = conversation.expires_at
+    if expires_at is not None and expires_at <= time.time():
+        return Outcome(sender_id, len(events), 0)  # it is gone by now
     try:
-        new = add(log, conversation)
+        new, end = add(log, conversation)
+        if new and expires_at is not None:
+            dates.set_expires_at(log, sender_id, end, expires_at)
         if verify:
             stored = read(log, sender_id).events
             place = first_difference(stored, events)
