@@ -20,7 +20,7 @@ except ImportError:
 import rasa_trackers
 from rasa_trackers.cli.errors import CommandError
 from rasa_trackers.cli.output import visible
-from rasa_trackers.errors import StoreError
+from rasa_trackers.errors import is_store_error
 
 #: The exit status of a program that Ctrl-C has ended.
 _INTERRUPTED = 128 + signal.SIGINT
@@ -113,7 +113,7 @@ def run(arguments: List[str]) -> int:
         return _failed(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt) as interruption:
         return _failed(str(interruption) or "Interrupted.", _INTERRUPTED)
-    except (CommandError, StoreError) as error:
+    except CommandError as error:
         return _failed(str(error), 1)
     except BrokenPipeError:
         # Who reads the output has enough of it, as in ``| head``.
@@ -122,6 +122,8 @@ def run(arguments: List[str]) -> int:
     except MemoryError:
         return _failed("There is not enough memory.", 1)
     except Exception as error:  # noqa: BLE001 - a traceback may show a password
+        if is_store_error(error):
+            return _failed(str(error), 1)
         if os.environ.get("RASA_TRACKERS_TRACEBACK"):
             raise
         return _failed(

@@ -10,7 +10,7 @@ from rasa_trackers.backend import MadeLog
 from rasa_trackers.cli.dates import Dates
 from rasa_trackers.cli.errors import CommandError
 from rasa_trackers.cli.places import Place, place_of
-from rasa_trackers.errors import StoreError
+from rasa_trackers.errors import is_store_error
 from rasa_trackers.event_log import EventLog, Page
 from rasa_trackers.paging import pages_newest_first
 from rasa_trackers.retries import DeadlineLog
@@ -145,10 +145,12 @@ def made(place: Place) -> Store:
     """A store that is not open yet."""
     try:
         return Store(place, place.make())
-    except (StoreError, OSError) as error:
+    except Exception as error:
+        if not is_store_error(error):
+            raise
         secrets = [
             str(value)
             for name, value in place.values.items()
             if "password" in name and value
         ]
-        raise StoreError(redact(str(error), secrets)) from None
+        raise CommandError(redact(str(error), secrets)) from None

@@ -73,11 +73,13 @@ def command(endpoints: Path, strict: bool, as_json: bool) -> int:
 
 def _facts(store: Any) -> List[Fact]:
     from rasa_trackers.cli.inspection import facts
-    from rasa_trackers.errors import StoreError
+    from rasa_trackers.errors import is_store_error
 
     try:
         found = [*facts(store), _round_trip(store), *_counts(store)]
-    except StoreError as error:
+    except Exception as error:
+        if not is_store_error(error):
+            raise
         return [Fact("connection", "failed", ERROR, store.redacted(str(error)))]
     spool = store.place.values.get("spool", "off")
     if spool not in ("off", "memory"):

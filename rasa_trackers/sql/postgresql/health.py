@@ -147,12 +147,14 @@ def _index(log: Any, connection: Connection) -> Iterator[Fact]:
 
 
 def _sequence(log: Any, connection: Connection) -> Iterator[Fact]:
-    from rasa_trackers.errors import StoreError
+    from rasa_trackers.errors import is_store_error
     from rasa_trackers.sql.postgresql.sequence import check_sequence
 
     try:
         check_sequence(log)
-    except StoreError as error:
+    except Exception as error:
+        if not is_store_error(error):
+            raise
         yield Fact("sequence", "not in the order of events", ERROR, str(error))
     else:
         yield Fact("sequence", "as it should be")
