@@ -131,7 +131,7 @@ def tests(session: nox.Session) -> None:
     tested = [choice for choice in choices if choice.pythons]
     session.log("\n  ".join(["Tested now:", *map(str, choices)]))
     if not tested:
-        session.error(" ".join(advice(generation) for generation in GENERATIONS))
+        session.error("; ".join(advice(generation) for generation in GENERATIONS))
     outcomes = []
     for choice in tested:
         for python in choice.pythons:

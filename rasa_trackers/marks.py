@@ -3,9 +3,9 @@
 A save appends what comes after that event, and compares nothing. Two marks say so:
 
 * :class:`SavedUpTo` on the tracker that the store gave out or saved. It is exact.
-* The position of the last saved event on that event itself. Copies of a tracker have
-  the same events, or copies of them, and so they know where the log ended as well. A
-  copy of a tracker whose conversation was erased meanwhile does not bring it back.
+* A position on each saved event. Copies of a tracker have the same events, or copies of
+  them, and so they know what is saved as well. A copy of a tracker whose conversation
+  was erased meanwhile does not bring it back.
 
 Both name the place (a database and what in it belongs to the store), so that a mark says
 nothing to the store of another place.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import weakref
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
+from rasa_trackers.event_log import START
 from rasa_trackers.rasa_versions import DialogueStateTracker, Event
 
 _ON_TRACKER = "_rasa_trackers_saved_up_to"
@@ -102,10 +103,23 @@ def unmark_tracker(tracker: DialogueStateTracker) -> None:
     tracker.__dict__.pop(_ON_TRACKER, None)
 
 
-def mark_event(place: str, sender_id: str, event: Event, position: int) -> None:
-    """Note on the last saved event of a conversation where it is in the log."""
-    # Not by setattr, which some event classes forbid.
-    event.__dict__[_ON_EVENT] = (place, sender_id, position)
+def mark_events(
+    place: str, sender_id: str, events: Sequence[Event], position: int
+) -> None:
+    """Note on saved events that they are in the log.
+
+    Args:
+        place: The place where they are saved.
+        sender_id: The conversation.
+        events: The events; the last of them is the log's last event.
+        position: The position of the last one. Those before it get ascending numbers
+            below it, which need not be their positions.
+    """
+    number = position - len(events)
+    for event in events:
+        number += 1
+        # Not by setattr, which some event classes forbid.
+        event.__dict__[_ON_EVENT] = (place, sender_id, number)
 
 
 class KnownEnd(NamedTuple):
@@ -119,15 +133,15 @@ class KnownEnd(NamedTuple):
 def known_end(place: str, sender_id: str, events: List[Event]) -> Optional[KnownEnd]:
     """What the marks on the events of a copied tracker say; ``None`` if they are unclear.
 
-    Positions ascend along a log. If the marks do not, an event stands in the tracker
-    twice, and the marks do not tell which of the two is saved.
+    Clear marks ascend from the first event on, and no event behind the last of them has
+    one. Otherwise an event was put between saved ones, or stands in the tracker twice.
     """
-    known: Optional[KnownEnd] = None
+    saved, position = 0, START
     for index, event in enumerate(events):
         mark = event.__dict__.get(_ON_EVENT)
         if mark is None or tuple(mark[:2]) != (place, sender_id):
             continue
-        if known is not None and mark[2] <= known.position:
+        if index != saved or (saved and mark[2] <= position):
             return None
-        known = KnownEnd(mark[2], events[index + 1 :])
-    return known
+        saved, position = index + 1, mark[2]
+    return KnownEnd(position, events[saved:]) if saved else None

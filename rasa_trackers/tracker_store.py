@@ -33,7 +33,7 @@ from rasa_trackers.identities import (
 )
 from rasa_trackers.marks import (
     SavedUpTo,
-    mark_event,
+    mark_events,
     mark_tracker,
     saved_up_to,
     unmark_tracker,
@@ -302,8 +302,7 @@ class EventLogTrackerStore(TrackerStore):
     ) -> None:
         place = self._shared.place
         mark_tracker(tracker, SavedUpTo(place, tracker, saved, position, user_id))
-        if saved:
-            mark_event(place, tracker.sender_id, saved[-1], position)
+        mark_events(place, tracker.sender_id, saved, position)
 
     # Erasing
 

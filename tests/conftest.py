@@ -47,10 +47,10 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def eventually() -> Callable[..., Any]:
-    """Awaits until a condition holds; fails after 15 seconds."""
+    """Awaits until a condition holds; fails after a minute."""
 
     async def eventually(condition: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while not await condition():
             assert time.monotonic() < deadline, "did not come about"
             await asyncio.sleep(0.05)

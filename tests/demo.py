@@ -17,7 +17,6 @@ import yaml
 
 from rasa_server import RasaServer, train
 
-DEADLINE_SECONDS = 600
 SENDER_ID = "anna"
 POSTGRESQL = {
     "type": "rasa_trackers.SQLTrackerStore",
@@ -124,8 +123,6 @@ def stop(number: int, _: object) -> None:
 if __name__ == "__main__":
     sys.stdout.reconfigure(line_buffering=True)
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGALRM, stop)
-    signal.alarm(DEADLINE_SECONDS)
     try:
         main()
     except (RuntimeError, OSError, sqlite3.Error) as error:

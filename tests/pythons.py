@@ -109,7 +109,7 @@ def advice(generation: Generation) -> str:
         f"{generation.label} needs Python {allowed}, which is neither installed here "
         f"nor can be downloaded: install Python {last} with your system's packages, "
         f"with pyenv or, where there is a network, with `uv python install {last}`, "
-        "and run this command again."
+        "and run this command again"
     )
 
 

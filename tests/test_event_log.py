@@ -130,7 +130,7 @@ def test_append_waits_for_one_that_is_not_committed_yet(log, make_store):
             waiting = thread.submit(log.append, "ada", entries("second"), START)
             with pytest.raises(FutureTimeoutError):
                 waiting.result(0.3)
-        assert waiting.result(10) is None
+        assert waiting.result(60) is None
     assert names(log.read_back("ada")) == ["first"]
 
 

@@ -26,7 +26,7 @@ from conversations import (
     turn,
 )
 from rasa_api import backend_log
-from rasa_trackers.sql import postgresql
+from rasa_trackers.sql.postgresql import engine
 from servers.mongo import MongoServer
 from servers.process import wait_until
 from servers.proxy import TcpProxy
@@ -244,24 +244,25 @@ async def test_lost_request_while_another_writer_appends(
     )
 
 
-async def test_save_that_failed_is_made_good_by_the_next_one(connect, proxy, wire):
+async def test_save_whose_reply_was_lost_before_an_outage_is_stored_once(
+    connect, proxy, wire, eventually
+):
     """The append was carried out, its reply was lost, and then the server was away."""
     broker = Broker()
-    store = connect(broker, timeout=1)
+    store = connect(broker)
     kept = tracker("ada", session_start())
     await store.save(kept)
     add(kept, turn())
     fault = proxy.drop_reply_after(wire.go_on)
     closing = threading.Thread(target=lambda: (fault.wait(), proxy.refuse()))
     closing.start()
-    with pytest.raises(ConnectionException):
-        await store.save(kept)
+    await store.save(kept)
     closing.join()
     proxy.accept()
     add(kept, turn())
     await store.save(kept)
-    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
-    assert broker.published == as_messages(kept)
+    await eventually(published(broker, kept))
+    assert as_dicts(await connect().retrieve("ada")) == as_dicts(kept)
 
 
 async def test_connections_that_died_in_the_pool_are_replaced(connect, proxy):
@@ -290,8 +291,10 @@ async def test_fault_while_a_bucket_is_closed(connect, proxy, wire, pattern, fau
 # Away and silent
 
 
-async def test_server_that_is_away_is_an_error_in_time(connect, proxy):
-    store = connect(timeout=1)
+async def test_without_a_spool_a_server_that_is_away_is_an_error_in_time(
+    connect, proxy, eventually
+):
+    store = connect(timeout=1, spool="off")
     saved = tracker("ada", session_start())
     proxy.refuse()
     proxy.cut()
@@ -300,7 +303,7 @@ async def test_server_that_is_away_is_an_error_in_time(connect, proxy):
         await store.save(saved)
     with pytest.raises(ConnectionException):
         await store.retrieve("ada")
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 20
     proxy.accept()
     await store.save(saved)
     assert as_dicts(await store.retrieve("ada")) == as_dicts(saved)
@@ -318,7 +321,7 @@ async def test_server_that_hangs_is_an_error_in_time(connect_alone, server):
         calls = [store.retrieve("ada") for _ in range(20)] + [store.save(kept)]
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(result) for result in results} == {ConnectionException}
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 20
         # The server still hangs.
         assert all_threads_come_free(store)
     finally:
@@ -328,10 +331,10 @@ async def test_server_that_hangs_is_an_error_in_time(connect_alone, server):
 
 
 def all_threads_come_free(store):
-    """Whether all threads of a store do something else within 10 seconds."""
+    """Whether all threads of a store do something else within a minute."""
     pool = store._shared.threads._pool
     together = threading.Barrier(pool._max_workers)
-    waiting = [pool.submit(together.wait, 10) for _ in range(pool._max_workers)]
+    waiting = [pool.submit(together.wait, 60) for _ in range(pool._max_workers)]
     return sorted(each.result() for each in waiting) == list(range(len(waiting)))
 
 
@@ -365,7 +368,7 @@ def test_process_ends_while_a_server_is_silent(wire, server, call, tmp_path):
         assert process.stdout.readline().strip() == b"ready"
         server.suspend()
         try:
-            process.communicate(b"\n", timeout=10)
+            process.communicate(b"\n", timeout=60)
         finally:
             process.kill()
             server.resume()
@@ -409,7 +412,7 @@ async def test_call_ends_in_time_where_it_cannot_be_interrupted(
     server.suspend()
     try:
         with pytest.raises(ConnectionException):
-            await asyncio.wait_for(store.retrieve("ada"), 10)
+            await asyncio.wait_for(store.retrieve("ada"), 60)
     finally:
         server.resume()
 
@@ -419,7 +422,7 @@ async def test_connection_to_a_server_that_became_a_standby_is_replaced(connect)
     store = connect(timeout=3)
     kept = tracker("ada", session_start())
     await store.save(kept)
-    with backend_log(store)._engine.connect() as connection:
+    with backend_log(store).engine.connect() as connection:
         # As that of one that was the primary, and still lives.
         connection.exec_driver_sql("SET default_transaction_read_only = on")
     for _ in range(3):
@@ -438,7 +441,7 @@ async def test_saves_that_wait_for_one_another_are_errors_in_time(connect, proxy
         *(store.save(tracker("ada", turn())) for _ in range(6)), return_exceptions=True
     )
     assert {type(result) for result in results} == {ConnectionException}
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     proxy.resume()
 
 
@@ -462,7 +465,7 @@ def test_start_without_a_server_is_an_error_in_time(load, wire, shared_server, p
         began = time.monotonic()
         with pytest.raises(RasaException) as raised:
             load({**endpoint, "timeout": 1})
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 20
     assert f":{number}" in str(raised.value)
     if shared_server.password:
         assert shared_server.password not in str(raised.value)
@@ -504,7 +507,7 @@ async def test_append_that_ends_after_its_deadline_is_stored_and_published_once(
     append, late = backend_log(store).append, threading.Event()
 
     def append_late(*arguments):
-        late.wait(10)
+        late.wait(60)
         return append(*arguments)
 
     await fails_in_time(store, kept, monkeypatch, append_late)
@@ -529,7 +532,7 @@ async def test_append_that_is_answered_after_its_deadline_is_published_by_the_ne
 
     def answer_late(*arguments):
         result = append(*arguments)
-        late.wait(10)
+        late.wait(60)
         return result
 
     await fails_in_time(store, kept, monkeypatch, answer_late)
@@ -571,7 +574,7 @@ async def test_conversations_are_sent_as_they_are_found(connect, proxy, monkeypa
 
 @pytest.mark.parametrize("wire", ["postgresql"], indirect=True)
 async def test_connection_is_tested_after_a_pause(connect, proxy, monkeypatch):
-    monkeypatch.setattr(postgresql, "_UNTESTED", 0.0)
+    monkeypatch.setattr(engine, "UNTESTED", 0.0)
     store = connect()
     await store.save(tracker("ada", session_start()))
     before = proxy.round_trips

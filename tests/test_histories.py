@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -198,7 +197,6 @@ class History(RuleBasedStateMachine):
         assert retrieved.active_loop == expected.active_loop
 
 
-@pytest.mark.timeout(600)
 def test_any_history_comes_back_in_order(make_store, backend, domain):
     # Kept over the examples, each of which has a conversation of its own.
     store = make_store()

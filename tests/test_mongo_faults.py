@@ -86,7 +86,7 @@ async def test_primary_that_stays_away_is_an_error_in_time(server, load):
     began = time.monotonic()
     with pytest.raises(ConnectionException):
         await store.save(kept)
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 20
 
 
 # Refusals

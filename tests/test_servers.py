@@ -166,7 +166,6 @@ def test_a_run_without_java_fails_and_says_what_to_install(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
-        timeout=120,
     )
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
     assert "apt-get install default-jre-headless" in done.stdout
@@ -352,13 +351,13 @@ def test_proxy_that_stalls_accepts_and_is_silent_until_it_resumes(
 def test_proxy_delays_each_way_and_counts_round_trips(postgresql, table, proxy):
     connection = postgresql.connect(table, port=proxy.port)
     before, started = proxy.round_trips, time.monotonic()
-    proxy.delay(0.1)
+    proxy.delay(0.5)
 
     with contextlib.closing(connection), connection.cursor() as cursor:
         cursor.execute("SELECT repeat('x', 1000000)")
 
-    # Not once for each piece of the answer, which would take a second and a half.
-    assert 0.2 <= time.monotonic() - started < 1
+    # Not once for each piece of the answer, which would take 8 seconds.
+    assert 1 <= time.monotonic() - started < 6
     assert proxy.round_trips - before == 1
 
 
@@ -522,7 +521,7 @@ def test_outer():
         # As a worker does that waits for this test to be over.
         fcntl.flock(door, fcntl.LOCK_EX)
         inner = [sys.executable, "-m", "pytest", "test_inner.py"]
-        subprocess.run(inner, check=True, timeout=30)
+        subprocess.run(inner, check=True, timeout=300)
 """
 
 

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+import sqlite3
 import threading
 import time
 
 import pytest
-from rasa.shared.core.events import ActionExecuted, BotUttered, SlotSet, UserUttered
+from rasa.shared.core.events import (
+    ActionExecuted,
+    BotUttered,
+    Event,
+    SlotSet,
+    UserUttered,
+)
 from rasa.shared.core.trackers import get_trackers_for_conversation_sessions
 from rasa.shared.exceptions import ConnectionException, RasaException
+from sqlalchemy.exc import OperationalError
 
 from backends import DURABLE
 from conversations import (
@@ -474,7 +482,7 @@ def test_save_in_a_new_event_loop_after_one_that_was_broken_off(store, monkeypat
     append, go_on = backend_log(store).append, threading.Event()
 
     def append_late(*arguments):
-        go_on.wait(10)
+        go_on.wait(60)
         return append(*arguments)
 
     monkeypatch.setattr(backend_log(store), "append", append_late)
@@ -505,8 +513,8 @@ async def test_call_in_parts_that_breaks_off_each_time_is_an_error(
 
     def break_off(*_arguments):
         yield []
-        if time.monotonic() < began + 10:
-            raise OSError("broken off")
+        if time.monotonic() < began + 60:
+            raise OperationalError("", {}, sqlite3.OperationalError("is locked"))
 
     for method in ("sender_ids", "count_conversations"):
         monkeypatch.setattr(backend_log(store), method, break_off)
@@ -550,7 +558,7 @@ async def test_call_that_waits_for_others_interrupts_none_of_them(monkeypatch):
     begun = []
     try:
         with pytest.raises(ConnectionException, match="busy with other calls"):
-            await asyncio.wait_for(threads.run(begun.append), 10)
+            await asyncio.wait_for(threads.run(begun.append), 60)
     finally:
         go_on.set()
     assert not interrupted
@@ -563,7 +571,8 @@ async def test_what_could_not_be_confirmed_is_looked_for_again(store, monkeypatc
     """A server may have lost it when it failed over."""
     events = conversation(1, 1)
     await store.save(tracker("ada", events))
-    again = tracker("ada", events)
+    # A tracker of another origin: its events do not know that they are saved.
+    again = tracker("ada", [Event.from_parameters(each) for each in dicts(events)])
 
     def fail(*_arguments):
         raise RasaException("no majority")

@@ -179,7 +179,7 @@ def create_client(
         client.close()
         raise store_error(
             "The write concern of the tracker store is w=0, with which the server does "
-            "not say whether it has stored anything. Remove w=0 from 'url' or "
+            "not say whether it has stored anything. Remove it from 'url' or "
             "'client_options'."
         )
     return client

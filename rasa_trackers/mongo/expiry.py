@@ -32,7 +32,7 @@ from rasa_trackers.mongo.buckets import (
 from rasa_trackers.mongo.legacy import names
 
 #: Conversations or documents that one call of ``purge_expired`` looks at.
-PURGE_BATCH = 100
+_BATCH = 100
 #: Seconds after which the server's clock is read again.
 _CLOCK_AGE = 60.0
 #: How much later a document is looked at again, at least.
@@ -131,7 +131,7 @@ class Expiry:
         found = self._collection.find(
             {"expires_at": {"$lte": self._clock.now()}, "last": {"$exists": True}},
             {"log": 0},
-            limit=PURGE_BATCH,
+            limit=_BATCH,
         )
         return [bucket for bucket in found if not flaws(bucket, *POSITIONS)]
 
@@ -153,7 +153,7 @@ class Expiry:
                 "last": None,
             },
             {"sender_id": 1, "bucket": 1},
-            limit=PURGE_BATCH,
+            limit=_BATCH,
         ):
             due.setdefault(str(document["sender_id"]), []).append(document)
         found = self._collection.find(

@@ -8,14 +8,12 @@ there before it began. So a deletion in between makes the write fail, and it beg
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
-import bson
 import pymongo
 from pymongo.collection import Collection
-from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import DuplicateKeyError
 from pymongo.read_preferences import ReadPreference
 
 from rasa_trackers.event_log import (
@@ -39,7 +37,6 @@ from rasa_trackers.mongo.buckets import (
     checked_log,
     fits,
     flaws,
-    is_whole,
     logged,
     open_id,
     open_state,
@@ -47,7 +44,9 @@ from rasa_trackers.mongo.buckets import (
     split,
     user_fields,
 )
-from rasa_trackers.mongo.expiry import PURGE_BATCH, Expiry, ServerClock
+from rasa_trackers.mongo.closed_buckets import ClosedBuckets
+from rasa_trackers.mongo.erasure import Erasure
+from rasa_trackers.mongo.expiry import Expiry, ServerClock
 from rasa_trackers.mongo.failures import contention_error, primary_messages
 from rasa_trackers.mongo.reading import find_open_bucket, read_page
 from rasa_trackers.mongo.users import UserConversations
@@ -89,6 +88,8 @@ class MongoEventLog(EventLog):
             read_preference=ReadPreference.PRIMARY
         )
         self._clock = ServerClock(client)
+        self._closed = ClosedBuckets(self._collection)
+        self._erasure = Erasure(self._collection, name)
         self._expiry = Expiry(self._collection, self._clock, record_exp)
         self._users = UserConversations(
             self._collection, self._is_live, self.read_back, name
@@ -109,7 +110,7 @@ class MongoEventLog(EventLog):
             ],
         )
         if indexes.UNCLEAN.name in there:
-            self._finish_erasures()
+            self._erasure.finish()
 
     # Writing
 
@@ -179,7 +180,7 @@ class MongoEventLog(EventLog):
                 existed = self._is_live(bucket)
                 if self._rewrite(bucket, []) is not None:
                     return existed
-            elif self._has_documents(sender_id):
+            elif self._erasure.is_needed(sender_id):
                 self._insert_empty(sender_id)
             else:
                 return False
@@ -236,6 +237,7 @@ class MongoEventLog(EventLog):
         Returns:
             The position of the last event; ``None`` if the conversation has changed.
         """
+        sender_id = bucket["sender_id"]
         seen, state = as_seen(bucket), user_fields(user)
         if bucket.get(STARTED) is not None:
             state.pop(STARTED, None)
@@ -248,8 +250,8 @@ class MongoEventLog(EventLog):
             return None
         parts = split(checked_log({**bucket, "log": found.get("log")}) + events)
         expires_at = self._expiry.date()
-        closed = self._insert_closed(
-            bucket, parts.closed, bucket["first"], bucket.get("previous"), expires_at
+        closed = self._closed.insert(
+            sender_id, parts.closed, bucket["first"], bucket.get("previous"), expires_at
         )
         count = bucket["last"] - bucket["base"] + 1 + len(events)
         state.update(open_state(bucket["base"], count, parts.kept))
@@ -270,9 +272,9 @@ class MongoEventLog(EventLog):
                 "$unset": gone,
             },
         ):
-            self._discard(bucket, closed)
+            self._closed.discard(sender_id, closed)
             return None
-        self._settle(bucket, closed, bucket["base"])
+        self._closed.settle(sender_id, closed, bucket["base"])
         return int(state["last"])
 
     def _begin(
@@ -318,6 +320,7 @@ class MongoEventLog(EventLog):
         Returns:
             The position of the last event; ``None`` if the conversation has changed.
         """
+        sender_id = bucket["sender_id"]
         # Positions are never used again. Those of an erased conversation are lower than
         # the time, as no server stores an event in less than a microsecond.
         base = max(bucket["last"] + 1, self._clock.microseconds())
@@ -332,7 +335,7 @@ class MongoEventLog(EventLog):
         state.update(user_fields(user))
         if not goes_on or user is not None:
             gone |= {USER_ID, STARTED}
-        closed = self._insert_closed(bucket, parts.closed, base, None, expires_at)
+        closed = self._closed.insert(sender_id, parts.closed, base, None, expires_at)
         if closed:
             state["previous"] = closed[-1]
         if not self._change(
@@ -342,10 +345,10 @@ class MongoEventLog(EventLog):
                 "$unset": dict.fromkeys(gone - set(state), ""),
             },
         ):
-            self._discard(bucket, closed)
+            self._closed.discard(sender_id, closed)
             return None
-        self._settle(bucket, closed, base)
-        self._erase_before(bucket["sender_id"], base)
+        self._closed.settle(sender_id, closed, base)
+        self._erasure.erase_before(sender_id, base)
         return int(state["last"])
 
     # Open buckets
@@ -414,107 +417,6 @@ class MongoEventLog(EventLog):
         if bucket is None or not self._is_live(bucket):
             return START
         return int(bucket["last"])
-
-    # Closed buckets
-
-    def _insert_closed(
-        self,
-        bucket: Document,
-        buckets: List[List[Document]],
-        position: int,
-        previous: Optional[Any],
-        check_at: Optional[Any],
-    ) -> List[Any]:
-        """Insert closed buckets that no reader counts yet, and return their ids.
-
-        Args:
-            bucket: The open bucket, which will name the last of them.
-            buckets: The events of each, oldest first.
-            position: The position of the first event.
-            previous: The closed bucket before them.
-            check_at: When to look whether they can be erased; ``None`` for never.
-        """
-        documents: List[Document] = []
-        for events in buckets:
-            fields = {"previous": previous, "check_at": check_at}
-            document = {
-                "_id": bson.ObjectId(),
-                "sender_id": bucket["sender_id"],
-                "bucket": position,
-                "log": events,
-                **{name: value for name, value in fields.items() if value is not None},
-            }
-            documents.append(document)
-            previous = document["_id"]
-            position += len(events)
-        ids = [document["_id"] for document in documents]
-        if documents:
-            try:
-                self._collection.insert_many(documents)
-            except Exception as error:
-                if not failures.is_transient(error):
-                    self._discard(bucket, ids)
-                raise
-        return ids
-
-    def _settle(self, bucket: Document, closed: List[Any], base: int) -> None:
-        """Mark closed buckets that are part of a conversation now.
-
-        Without the mark they count as well, as the open bucket leads to them, but a read
-        of older events looks at every bucket in between.
-        """
-        if closed:
-            which = {"sender_id": bucket["sender_id"], "_id": {"$in": closed}}
-            # The append has happened, and must not be reported as a failure.
-            with contextlib.suppress(PyMongoError):
-                self._collection.update_many(which, {"$set": {"base": base}})
-
-    def _discard(self, bucket: Document, closed: List[Any]) -> None:
-        """Erase closed buckets that did not become part of a conversation."""
-        if closed:
-            self._collection.delete_many(
-                {"sender_id": bucket["sender_id"], "_id": {"$in": closed}}
-            )
-
-    # Erasing
-
-    def _has_documents(self, sender_id: str) -> bool:
-        which = {"sender_id": {"$in": legacy.names(sender_id)}}
-        return self._collection.find_one(which, {"_id": 1}) is not None
-
-    def _erase_before(self, sender_id: str, base: int) -> None:
-        """Erase the documents of events before ``base``, which an open bucket names."""
-        opened = {"_id": open_id(sender_id), "sender_id": sender_id, "base": base}
-        self._collection.delete_many(
-            {
-                "sender_id": {"$in": legacy.names(sender_id)},
-                "_id": {"$ne": opened["_id"]},
-                # This matches documents of Rasa's own store too, which lack the field.
-                "bucket": {"$not": {"$gte": base}},
-            }
-        )
-        # Comes last, because the open bucket hides all that is erased.
-        empty = {**opened, "last": base - 1}
-        if not self._collection.delete_one(empty).deleted_count:
-            self._collection.update_one(opened, {"$unset": {"unclean": ""}})
-
-    def _finish_erasures(self) -> None:
-        """Finish some erasures of processes that died midway."""
-        found = self._collection.find(
-            {"unclean": True}, {"sender_id": 1, "base": 1}, limit=PURGE_BATCH
-        )
-        for bucket in list(found):
-            if not is_whole(bucket.get("base")):
-                continue  # damaged; the next read says so
-            try:
-                self._erase_before(bucket["sender_id"], bucket["base"])
-            except OperationFailure as error:
-                logger.warning(
-                    "%s: the rest of an erased conversation cannot be removed: %s",
-                    self.name,
-                    failures.primary_message(error),
-                )
-                return
 
     @primary_messages()
     def purge_expired(self) -> int:

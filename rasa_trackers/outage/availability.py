@@ -62,6 +62,8 @@ class Availability:
         self.is_readable = False
         #: When the outage began, in seconds since the epoch.
         self.away_since = 0.0
+        #: Why the database counts as away, in the driver's words, with a remedy.
+        self.reason = ""
 
     def succeeded(self) -> None:
         """A call was answered."""
@@ -73,7 +75,7 @@ class Availability:
 
         Args:
             failure: What the error means.
-            reason: The driver's words.
+            reason: The driver's words, with a remedy.
         """
         now = time.monotonic()
         if self._failing_since is None:
@@ -96,6 +98,7 @@ class Availability:
             self.is_away = True
             self.is_readable = False
             self.away_since = time.time()
+            self.reason = reason
         self._on_begin(reason)
         # Not at once: a server that is only read-only would answer, and what was to be
         # saved is not in the spool yet.

@@ -370,33 +370,38 @@ class OutageLog(EventLog):
         except Exception as error:
             failure = self._log.classify(error)
             if failure is not None and failure.away:
-                self.availability.failed(failure, self._described(error))
+                self.availability.failed(failure, self._described(error, failure))
             elif says_away(error):  # of a hand-over
                 self.availability.begin(str(error))
             raise
         self.availability.succeeded()
 
-    def _described(self, error: Exception) -> str:
+    def _described(self, error: Exception, failure: Failure) -> str:
         text = " ".join(str(getattr(error, "orig", None) or error).split())
-        return redact(text or type(error).__name__, self._secrets).rstrip(".")
+        text = redact(text or type(error).__name__, self._secrets).rstrip(".?")
+        return f"{text}. {failure.remedy}".rstrip()
 
     def _on_begin(self, reason: str) -> None:
         spool = self._spool
         if spool is None:
-            fate = "Messages are not stored until it is back ('spool: off')"
+            fate = "Messages are errors until it is back ('spool: off')"
         elif spool.is_durable:
-            fate = f"Messages are kept in {spool.name} and stored when it is back"
+            fate = (
+                f"Conversations go on; messages are kept in {spool.name} and stored when "
+                f"it is back"
+            )
         else:
             fate = (
-                "Messages are kept in memory and stored when it is back; they are lost if "
-                "this process ends before (set 'spool' to the path of a file against that)"
+                "Conversations go on; messages are kept in memory and stored when it is "
+                "back. They are lost if this process ends before: set 'spool' to the path "
+                "of a file against that"
             )
         logger.warning(
-            "%s is away since %s: %s. Conversations go on. %s.",
+            "%s is away since %s. %s. %s",
             self.name,
             time.strftime("%H:%M:%S"),
-            redact(reason, self._secrets).rstrip("."),
             fate,
+            reason,
         )
         self.on_outage()
         if spool is not None and spool.is_durable:
@@ -480,5 +485,5 @@ class OutageLog(EventLog):
         since = time.strftime("%H:%M:%S", time.localtime(self.availability.away_since))
         return store_unavailable(
             f"{self.name} is away since {since}, so that nothing can be {done}. Repeat it "
-            f"when the database is back."
+            f"when the database is back. {self.availability.reason}"
         )

@@ -33,7 +33,7 @@ COMPOSE_FOLDER = Path(__file__).parent.parent.parent / "docker"
 # User and password of the containers.
 DOCKER_USER = "rasa"
 DOCKER_PASSWORD = "rasa"
-DOCKER_SECONDS = 120.0
+DOCKER_SECONDS = 600.0
 # Each has a server of its name.
 DOCKER_PROFILES = ("postgres", "redis", "mongo", "oracle")
 

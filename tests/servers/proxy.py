@@ -19,7 +19,7 @@ from typing import (
 from servers.process import HOST, free_port
 
 CHUNK_BYTES = 65536
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
 # A held request counts as complete when the client has sent nothing for so long: a
 # driver writes a long request in several pieces, without a pause.
 QUIET_SECONDS = 0.05

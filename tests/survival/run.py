@@ -32,7 +32,7 @@ SAVES_CUT_OFF = "save under way at a kill"
 SMALL_POOL = "writer with a small pool"
 CLOCK_JUMP = "clock jump"
 #: Seconds that writers may need to begin, and to end by themselves.
-_PATIENCE = 60.0
+_PATIENCE = 300.0
 
 #: What a writer imports, in the end. One that is not there is left out.
 _PRELOADED = [

@@ -89,6 +89,9 @@ def postgresql_engine(
 class WaitingPool(QueuePool):  # type: ignore[misc]
     """A pool that waits for one of its connections if the server gives no new one."""
 
+    # Pools log errors with user names at DEBUG; SQLAlchemy keeps its own loggers at WARN.
+    _sqla_logger_namespace = "sqlalchemy.pool.WaitingPool"
+
     def _do_get(self) -> Any:
         try:
             return super()._do_get()
