@@ -6,8 +6,8 @@ import json
 import secrets
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Type
 
-from rasa_trackers.errors import store_error
 from rasa_trackers.entries import described, entry_of
+from rasa_trackers.errors import store_error
 from rasa_trackers.event_log import Entry
 from rasa_trackers.rasa_versions import Event, event_classes, from_proto_json
 

@@ -51,9 +51,7 @@ class Dates:
         if self._module is not None:
             module = self._module
             log.attempt(
-                lambda: module.set_expires_at(
-                    self._own_log, sender_id, end, expires_at
-                )
+                lambda: module.set_expires_at(self._own_log, sender_id, end, expires_at)
             )
             return
         tell = getattr(self._own_log, "set_expires_at", None)

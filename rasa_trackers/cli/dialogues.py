@@ -77,7 +77,11 @@ class DialogueLog(EventLog):
             return None
         if not seen.events and not entries:
             return START
-        if user is not None and seen.user and seen.user.conversation_started is not None:
+        if (
+            user is not None
+            and seen.user
+            and seen.user.conversation_started is not None
+        ):
             user = User(user.user_id, seen.user.conversation_started)
         events = [json.loads(event) for event in seen.events] + new
         user = user or seen.user

@@ -104,7 +104,7 @@ def _parser(path: Path) -> YAML:
     variables = re.compile(r"^(.*)\$\{(.*)\}(.*)$")
     Resolver.add_implicit_resolver("!env_var", variables, None)
     Constructor.add_constructor("!env_var", fill_in)
-    parser = YAML(typ="safe", pure=True)
+    parser: Any = YAML(typ="safe", pure=True)
     parser.Constructor = Constructor
     parser.Resolver = Resolver
     # The version that Rasa reads: `off` and `yes` are texts there.

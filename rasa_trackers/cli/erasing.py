@@ -49,12 +49,7 @@ class Erasure:
         """The sender ids of a user's conversations."""
         found: List[str] = []
         while True:
-            page = self._store.call(
-                lambda log: [
-                    each.sender_id
-                    for each in log.conversations_of(user_id, _PAGE, len(found))
-                ]
-            )
+            page = self._store.call(_ids_of_user, user_id, len(found))
             found += page
             if len(page) < _PAGE:
                 return found
@@ -102,8 +97,7 @@ class Erasure:
         try:
             with progress("Erasing", len(sender_ids)) as shown:
                 for chunk in in_parallel(
-                    lambda chunk: self._store.call(_erase_all, chunk, ends),
-                    _chunks(sender_ids),
+                    lambda chunk: self._erase_chunk(chunk, ends), _chunks(sender_ids)
                 ):
                     for sender_id, is_gone in chunk.items():
                         shown.advance()
@@ -111,8 +105,6 @@ class Erasure:
                             kept += 1
                             continue
                         erased.append(sender_id)
-                        if self._spool is not None:
-                            self._spool.erase(sender_id)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"Interrupted after {count(len(erased), 'conversation')}, which are "
@@ -126,6 +118,20 @@ class Erasure:
         )
         if kept:
             note(f"{count(kept, 'conversation')} went on meanwhile and stayed.")
+
+    def _erase_chunk(
+        self, sender_ids: Sequence[str], ends: Optional[Mapping[str, int]]
+    ) -> Dict[str, bool]:
+        waiting = set()
+        for sender_id in sender_ids if self._spool is not None else ():
+            if ends is None:
+                # First: what waits would be stored again afterwards.
+                self._spool.erase(sender_id)
+            elif self._spool.waits(sender_id):
+                waiting.add(sender_id)  # it goes on
+        chosen = [each for each in sender_ids if each not in waiting]
+        gone = self._store.call(_erase_all, chosen, ends)
+        return {each: gone.get(each, False) for each in sender_ids}
 
     def _prove(self, sender_ids: Sequence[str]) -> None:
         remains = []
@@ -147,7 +153,9 @@ def _ask(question: str) -> None:
     try:
         is_wanted = click.confirm(question, err=True)
     except click.Abort:
-        raise CommandError("Nothing was erased. To erase without a question: --yes.") from None
+        raise CommandError(
+            "Nothing was erased. To erase without a question: --yes."
+        ) from None
     if not is_wanted:
         raise CommandError("Nothing was erased.")
 
@@ -156,23 +164,24 @@ def _chunks(sender_ids: Sequence[str]) -> List[Sequence[str]]:
     return [sender_ids[begin : begin + 20] for begin in range(0, len(sender_ids), 20)]
 
 
+def _ids_of_user(log: DeadlineLog, user_id: str, skip: int) -> List[str]:
+    return [each.sender_id for each in log.conversations_of(user_id, _PAGE, skip)]
+
+
 def _erase_all(
     log: DeadlineLog, sender_ids: Sequence[str], ends: Optional[Mapping[str, int]]
 ) -> Dict[str, bool]:
     return {sender_id: _erase(log, sender_id, ends) for sender_id in sender_ids}
 
 
-def _erase(
-    log: DeadlineLog, sender_id: str, ends: Optional[Mapping[str, int]]
-) -> bool:
+def _erase(log: DeadlineLog, sender_id: str, ends: Optional[Mapping[str, int]]) -> bool:
     """Erase a conversation, unless it has gone on; gives whether it is gone."""
-    if ends is not None and log.replace(sender_id, [], ends[sender_id]) is None:
-        if read(log, sender_id).events:
-            return False
-    # It also erases what other stores have left of it.
-    if ends is None or not read(log, sender_id).events:
+    if ends is None:
         log.delete(sender_id)
-    return True
+        return True
+    if log.replace(sender_id, [], ends[sender_id]) is not None:
+        return True
+    return not read(log, sender_id).events
 
 
 def _spool_of(store: Store) -> Any:

@@ -12,7 +12,9 @@ from rasa_trackers.cli.timeline import SESSION, Line
 _TEMPLATE = Path(__file__).with_name("page.html")
 
 
-def page(sender_id: str, user_id: Optional[str], lines: Sequence[Line], events: int) -> str:
+def page(
+    sender_id: str, user_id: Optional[str], lines: Sequence[Line], events: int
+) -> str:
     """The page of a conversation.
 
     Args:

@@ -50,7 +50,8 @@ def count_events(store: Store) -> Optional[int]:
     count = getattr(health, "count_events", None)
     if count is None:
         return None
-    return store.call(_with_errors, count, store.log)
+    number: int = store.call(_with_errors, count, store.log)
+    return number
 
 
 def traces(store: Store, sender_id: str) -> Dict[str, int]:

@@ -66,14 +66,12 @@ def from_line(line: str, number: int, name: str) -> Whole:
         value = json.loads(line)
         sender_id, events = value["sender_id"], value["events"]
         user_id, expires_at = value.get("user_id"), value.get("expires_at")
-        if not isinstance(sender_id, str) or not isinstance(events, list):
-            raise TypeError
-        if not isinstance(user_id, (str, type(None))):
-            raise TypeError
-        if isinstance(expires_at, bool) or not isinstance(
-            expires_at, (int, float, type(None))
-        ):
-            raise TypeError
+        _require(
+            isinstance(sender_id, str)
+            and isinstance(events, list)
+            and isinstance(user_id, (str, type(None)))
+            and type(expires_at) in (int, float, type(None))
+        )
         texts = [_text_of(event) for event in events]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise CommandError(
@@ -82,6 +80,11 @@ def from_line(line: str, number: int, name: str) -> Whole:
             f"imported; correct the line and run the command again."
         ) from None
     return Whole(sender_id, texts, user_id, 0, expires_at)
+
+
+def _require(is_right: bool) -> None:
+    if not is_right:
+        raise TypeError
 
 
 def _text_of(event: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -106,40 +107,46 @@ def run(arguments: List[str]) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         return 2
-    except click.UsageError as error:
-        where = f" See: {error.ctx.command_path} --help" if error.ctx else ""
-        return _failed(f"{error.format_message()}{where}", 2)
     except click.ClickException as error:
-        return _failed(error.format_message(), error.exit_code)
+        context = getattr(error, "ctx", None)
+        where = f" See: {context.command_path} --help" if context else ""
+        return _failed(f"{error.format_message()}{where}", error.exit_code)
     except (click.Abort, KeyboardInterrupt) as interruption:
-        return _failed(str(interruption) or "Interrupted.", _INTERRUPTED)
-    except CommandError as error:
-        return _failed(str(error), 1)
+        # click hides what a command says of its interruption behind its own error.
+        said = str(interruption) or str(interruption.__cause__ or "")
+        return _failed(said or "Interrupted.", _INTERRUPTED)
     except BrokenPipeError:
         # Who reads the output has enough of it, as in ``| head``.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the end
         return 1
-    except MemoryError:
-        return _failed("There is not enough memory.", 1)
-    except Exception as error:  # noqa: BLE001 - a traceback may show a password
-        if is_store_error(error):
-            return _failed(str(error), 1)
-        if os.environ.get("RASA_TRACKERS_TRACEBACK"):
+    except Exception as error:
+        if os.environ.get("RASA_TRACKERS_TRACEBACK") and not _is_told(error):
             raise
-        return _failed(
-            f"This is a mistake in rasa-trackers ({type(error).__name__}). Set "
-            f"RASA_TRACKERS_TRACEBACK=1 to see where, and report it.",
-            1,
-        )
+        return _failed(_said(error), 1)
     return result if isinstance(result, int) else 0
+
+
+def _is_told(error: Exception) -> bool:
+    """Whether the text of an error is for the operator, and without any password."""
+    return isinstance(error, CommandError) or is_store_error(error)
+
+
+def _said(error: Exception) -> str:
+    if _is_told(error):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "There is not enough memory."
+    # Neither its text nor a traceback: a password may stand there.
+    return (
+        f"This is a mistake in rasa-trackers ({type(error).__name__}). Set "
+        f"RASA_TRACKERS_TRACEBACK=1 to see where, and report it."
+    )
 
 
 def _failed(text: str, status: int) -> int:
     line = visible(" ".join(text.split()))
-    try:
+    with contextlib.suppress(OSError):
         click.echo(f"rasa-trackers: {line}", err=True)
-    except OSError:
-        pass
     return status
 
 

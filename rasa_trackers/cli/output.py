@@ -6,7 +6,7 @@ escapes: a terminal would obey them.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import math
 import os
@@ -33,10 +33,14 @@ def visible_lines(text: str) -> str:
 
 
 def _escape(character: str) -> str:
-    return json.dumps(character)[1:-1] if character < "\x80" else (
-        f"\\x{ord(character):02x}"
-        if ord(character) < 256
-        else f"\\u{ord(character):04x}"
+    return (
+        json.dumps(character)[1:-1]
+        if character < "\x80"
+        else (
+            f"\\x{ord(character):02x}"
+            if ord(character) < 256
+            else f"\\u{ord(character):04x}"
+        )
     )
 
 
@@ -58,9 +62,7 @@ def console(*, err: bool = False) -> Any:
     is_terminal = stream.isatty()
     # Off a terminal, lines are as long as they are: other programs read them.
     width = None if is_terminal else int(os.environ.get("COLUMNS") or 200)
-    return Console(
-        stderr=err, width=width, highlight=False, markup=False, emoji=False
-    )
+    return Console(stderr=err, width=width, highlight=False, markup=False, emoji=False)
 
 
 def print_table(
@@ -107,7 +109,7 @@ def when(timestamp: Optional[float], *, with_date: bool = True) -> str:
     if timestamp is None or not math.isfinite(timestamp):
         return "-"
     try:
-        time = datetime.datetime.fromtimestamp(timestamp, datetime.timezone.utc)
+        time = dt.datetime.fromtimestamp(timestamp, dt.timezone.utc)
     except (OverflowError, ValueError, OSError):
         return f"{timestamp:g}"
     return time.strftime("%Y-%m-%d %H:%M:%S" if with_date else "%H:%M:%S")

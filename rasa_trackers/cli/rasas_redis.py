@@ -133,7 +133,9 @@ class RasasRedisLog(DialogueLog):
         begin = len(self._prefix.encode())
         seen: Set[str] = set()
         for keys in self._transport.scan(pattern):
-            found = dict.fromkeys(key[begin:].decode("utf-8", "replace") for key in keys)
+            found = dict.fromkeys(
+                key[begin:].decode("utf-8", "replace") for key in keys
+            )
             yield [each for each in found if each not in seen]
             seen.update(found)
 

@@ -33,12 +33,12 @@ class RasasSQLLog(EventLog):
         self._opening = threading.Lock()
 
     def open(self) -> None:
-        from rasa_trackers.sql.schema import columns_of
+        from rasa_trackers.sql.health import has_table
 
         tables = self.inner.tables
         with self.inner.engine.connect() as connection:
-            has_events = columns_of(connection, tables.events) is not None
-            has_users = columns_of(connection, tables.users) is not None
+            has_events = has_table(self.inner, connection, tables.events)
+            has_users = has_table(self.inner, connection, tables.users)
             if has_events and not has_users:
                 self.inner = self._without_users
                 self.keeps_users = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import math
 import re
 import time
@@ -41,7 +41,7 @@ class Selection(NamedTuple):
         return self.before is None or -math.inf < latest < self.before
 
 
-class Age(click.ParamType):
+class Age(click.ParamType):  # type: ignore[type-arg]
     """A length of time such as ``90d``; gives seconds."""
 
     name = "age"
@@ -59,7 +59,7 @@ class Age(click.ParamType):
         return float(match[1]) * _UNITS[match[2]]
 
 
-class Time(click.ParamType):
+class Time(click.ParamType):  # type: ignore[type-arg]
     """A point in time; gives seconds since the epoch."""
 
     name = "time"
@@ -85,11 +85,11 @@ def _from_iso(text: str) -> Optional[float]:
     # Python before 3.11 does not know the Z.
     text = re.sub("[zZ]$", "+00:00", text)
     try:
-        moment = datetime.datetime.fromisoformat(text)
+        moment = dt.datetime.fromisoformat(text)
     except ValueError:
         return None
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.timezone.utc)
+        moment = moment.replace(tzinfo=dt.timezone.utc)
     try:
         return moment.timestamp()
     except (OverflowError, ValueError):

@@ -57,9 +57,7 @@ class Store:
 
     def open(self) -> None:
         """Reach the server and create what is missing."""
-        self._threads.run_blocking(
-            _open, timeout=self.place.values["startup_timeout"]
-        )
+        self._threads.run_blocking(_open, timeout=self.place.values["startup_timeout"])
 
     def sender_ids(self) -> Iterator[str]:
         """The sender ids of all conversations; each of them is kept in memory."""

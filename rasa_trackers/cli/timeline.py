@@ -81,7 +81,8 @@ class Timeline:
         rest = {
             name: value
             for name, value in event.items()
-            if name not in ("event", "timestamp", "metadata") and value not in (None, {})
+            if name not in ("event", "timestamp", "metadata")
+            and value not in (None, {})
         }
         return Line(OTHER, timestamp, type_name, _value(rest) if rest else "")
 
@@ -92,8 +93,7 @@ class Timeline:
         if intent.get("name"):
             details.append(f"{intent['name']}{_confidence(intent.get('confidence'))}")
         entities = parse_data.get("entities")
-        for entity in entities if isinstance(entities, list) else ():
-            entity = _mapping(entity)
+        for entity in map(_mapping, entities if isinstance(entities, list) else ()):
             details.append(f"{entity.get('entity')}={_value(entity.get('value'))}")
         commands = parse_data.get("commands")
         for command in commands if isinstance(commands, list) else ():
@@ -115,7 +115,9 @@ class Timeline:
                 details.append(f"{name}: {_value(value)}")
         return Line(BOT, timestamp, _said(event), "; ".join(details))
 
-    def _action(self, event: Dict[str, Any], timestamp: Optional[float]) -> Optional[Line]:
+    def _action(
+        self, event: Dict[str, Any], timestamp: Optional[float]
+    ) -> Optional[Line]:
         name = event.get("name")
         if name == SESSION_START:
             return Line(SESSION, timestamp, f"Session {self.session}")
@@ -123,9 +125,7 @@ class Timeline:
             return None
         text = str(name or event.get("action_text") or "?")
         policy = event.get("policy")
-        details = (
-            f"{policy}{_confidence(event.get('confidence'))}" if policy else ""
-        )
+        details = f"{policy}{_confidence(event.get('confidence'))}" if policy else ""
         return Line(ACTION, timestamp, text, details)
 
     def _session_started(
@@ -133,7 +133,9 @@ class Timeline:
     ) -> Optional[Line]:
         return None
 
-    def _slot(self, event: Dict[str, Any], timestamp: Optional[float]) -> Optional[Line]:
+    def _slot(
+        self, event: Dict[str, Any], timestamp: Optional[float]
+    ) -> Optional[Line]:
         name, value = str(event.get("name")), event.get("value")
         known = name in self._slots
         before = self._slots.get(name)

@@ -7,7 +7,14 @@ from typing import Iterator, List, NamedTuple, Optional
 
 from rasa_trackers.cli.dates import Dates
 from rasa_trackers.cli.moving import add, first_difference
-from rasa_trackers.cli.reading import Chunks, Whole, in_parallel, read, read_all, sender_ids
+from rasa_trackers.cli.reading import (
+    Chunks,
+    Whole,
+    in_parallel,
+    read,
+    read_all,
+    sender_ids,
+)
 from rasa_trackers.cli.selection import Selection
 from rasa_trackers.cli.stores import Store
 from rasa_trackers.errors import is_store_error, is_unavailable
@@ -90,5 +97,7 @@ def _write(
         # Only what the store says of this conversation; a mistake of ours is none.
         if is_unavailable(error) or not is_store_error(error):
             raise
-        return Outcome(sender_id, len(events), 0, f"Conversation {sender_id!r}: {error}")
+        return Outcome(
+            sender_id, len(events), 0, f"Conversation {sender_id!r}: {error}"
+        )
     return Outcome(sender_id, len(events), new)

@@ -150,7 +150,8 @@ def count_events(log: Any) -> int:
             }
         },
     ]
-    own = next(iter(collection.aggregate(pipeline)), {}).get("events", 0)
+    grouped: Dict[str, Any] = next(iter(collection.aggregate(pipeline)), {})
+    own = grouped.get("events", 0)
     rasas = 0
     for document in collection.find(legacy.UNCONTINUED, {"events": 1}):
         is_continued = collection.find_one(

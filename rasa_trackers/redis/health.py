@@ -54,9 +54,9 @@ def _tls(transport: Any) -> Fact:
         options = getattr(pool, "connection_kwargs", {}) if pool else {}
         kind = getattr(pool, "connection_class", None)
         is_cluster_tls = bool(
-            getattr(getattr(client, "nodes_manager", None), "connection_kwargs", {}).get(
-                "ssl"
-            )
+            getattr(
+                getattr(client, "nodes_manager", None), "connection_kwargs", {}
+            ).get("ssl")
         )
     is_tls = "SSL" in getattr(kind, "__name__", "") or is_cluster_tls
     if is_tls:
@@ -120,11 +120,14 @@ def _setting(transport: Any, name: str) -> Optional[str]:
 
 
 def _memory(info: Dict[str, Any]) -> Iterator[Fact]:
-    policy, limit = str(info.get("maxmemory_policy", "")), int(info.get("maxmemory") or 0)
+    policy, limit = (
+        str(info.get("maxmemory_policy", "")),
+        int(info.get("maxmemory") or 0),
+    )
     used = int(info.get("used_memory") or 0)
     if not info:
         return
-    is_bad = policy != "noeviction" and policy != ""
+    is_bad = policy not in ("noeviction", "")
     level = OK
     if is_bad:
         level = ERROR if limit else WARNING

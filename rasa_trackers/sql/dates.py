@@ -6,8 +6,8 @@ from typing import Dict, Sequence
 
 import sqlalchemy as sa
 
+from rasa_trackers.sql.health import has_table
 from rasa_trackers.sql.log import SQLEventLog
-from rasa_trackers.sql.schema import columns_of
 
 
 def expires_at(log: SQLEventLog, sender_ids: Sequence[str]) -> Dict[str, float]:
@@ -22,7 +22,7 @@ def expires_at(log: SQLEventLog, sender_ids: Sequence[str]) -> Dict[str, float]:
         expiry.c.sender_id.in_(list(sender_ids)), ~has_later
     )
     with log.engine.connect() as connection:
-        if columns_of(connection, expiry) is None:
+        if not has_table(log, connection, expiry):
             return {}
         return {row[0]: float(row[1]) for row in connection.execute(found)}
 
@@ -36,7 +36,7 @@ def set_expires_at(
     """
     expiry = log.tables.expiry
     with log.engine.connect() as connection:
-        if columns_of(connection, expiry) is None:
+        if not has_table(log, connection, expiry):
             with log.engine.begin() as creating:
                 expiry.create(creating, checkfirst=True)
     mine = expiry.c.sender_id == sender_id

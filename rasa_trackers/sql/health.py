@@ -10,7 +10,6 @@ from sqlalchemy.engine import Connection
 from rasa_trackers.event_log import START
 from rasa_trackers.health import ERROR, Fact
 from rasa_trackers.sql.log import SQLEventLog
-from rasa_trackers.sql.schema import columns_of
 
 #: Facts of one kind of database, given a connection to it.
 _Facts = Callable[[Any, Connection], Iterator[Fact]]
@@ -43,7 +42,7 @@ def _any_facts(log: SQLEventLog, connection: Connection) -> Iterator[Fact]:
 
 def _tables(log: SQLEventLog, connection: Connection) -> Iterator[Fact]:
     for table in (log.tables.events, log.tables.users, log.tables.expiry):
-        found = columns_of(connection, table)
+        found = _columns(log, connection, table)
         if found is None:
             is_needed = table is log.tables.events
             yield Fact(
@@ -65,6 +64,15 @@ def _tables(log: SQLEventLog, connection: Connection) -> Iterator[Fact]:
             yield Fact(f"table {table.name}", "as it should be")
 
 
+def has_table(log: SQLEventLog, connection: Connection, table: sa.Table) -> bool:
+    """Whether a database has a table."""
+    return _columns(log, connection, table) is not None
+
+
+def _columns(log: SQLEventLog, connection: Connection, table: sa.Table) -> Any:
+    return log._columns_of(connection, table)  # noqa: SLF001 - of the same package
+
+
 def ping(log: SQLEventLog) -> None:
     """One round trip to the server."""
     is_oracle = log.engine.dialect.name == "oracle"
@@ -75,14 +83,14 @@ def ping(log: SQLEventLog) -> None:
 def has_events(log: SQLEventLog) -> bool:
     """Whether the database has the table ``events``."""
     with log.engine.connect() as connection:
-        return columns_of(connection, log.tables.events) is not None
+        return has_table(log, connection, log.tables.events)
 
 
 def count_events(log: SQLEventLog) -> Optional[int]:
     """How many events are stored, those of expired conversations included."""
     events = log.tables.events
     with log.engine.connect() as connection:
-        if columns_of(connection, events) is None:
+        if not has_table(log, connection, events):
             return 0
         counted = sa.select(sa.func.count()).select_from(events)
         return int(connection.execute(counted.where(events.c.id > START)).scalar() or 0)
@@ -93,7 +101,7 @@ def traces(log: SQLEventLog, sender_id: str) -> Dict[str, int]:
     found: Dict[str, int] = {}
     with log.engine.connect() as connection:
         for table in (log.tables.events, log.tables.users, log.tables.expiry):
-            if columns_of(connection, table) is None:
+            if not has_table(log, connection, table):
                 continue
             mine = sa.select(sa.func.count()).select_from(table)
             mine = mine.where(table.c.sender_id == sender_id)

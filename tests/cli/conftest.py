@@ -46,7 +46,7 @@ class Store:
         self.path = str(path)
         self.set()
 
-    def set(self, **options: Any) -> "Store":
+    def set(self, **options: Any) -> Store:
         """Write the file, with more options."""
         self.endpoint = {**self.endpoint, **options}
         Path(self.path).write_text(json.dumps({"tracker_store": self.endpoint}))
@@ -60,7 +60,7 @@ class Store:
         with opened(Path(self.path)) as store:
             yield store.log
 
-    def fill(self, conversations: Dict[str, Texts] = CONVERSATIONS) -> "Store":
+    def fill(self, conversations: Dict[str, Texts] = CONVERSATIONS) -> Store:
         with self.log() as log:
             for sender_id, texts in conversations.items():
                 append(log, sender_id, texts)

@@ -46,7 +46,13 @@ def session(begin: float, said: Sequence[str] = ("hello",)) -> List[str]:
             ),
             text("slot", now + 0.1, name="name", value="Ada"),
             text("slot", now + 0.2, name="count", value=number),
-            text("action", now + 0.3, name="utter_greet", policy="RulePolicy", confidence=1.0),
+            text(
+                "action",
+                now + 0.3,
+                name="utter_greet",
+                policy="RulePolicy",
+                confidence=1.0,
+            ),
             text("bot", now + 0.4, text="hi", data={"buttons": None}, metadata={}),
             text("action", now + 0.5, name="action_listen", policy="RulePolicy"),
         ]

@@ -9,7 +9,7 @@ import pytest
 from cli.conftest import STORES, MakeStore, Result
 from cli.conversations import CONVERSATIONS
 from servers.redis import RedisServer
-from servers.tls import Certificates
+from servers.tls import Certificates, tls_terminator
 
 #: What is told of each kind of store.
 FACTS = {
@@ -151,13 +151,16 @@ def test_a_table_without_its_index(
 
 
 def test_tls_is_seen(
-    make: MakeStore, run: Callable[..., Result], certificates: Certificates
+    make: MakeStore,
+    run: Callable[..., Result],
+    certificates: Certificates,
+    redis_server: Any,
 ) -> None:
-    with RedisServer("redis", tls=certificates) as server:
+    with tls_terminator(certificates, redis_server.host, redis_server.port) as proxy:
         store = make("redis").set(
-            url=server.host,
-            port=server.port,
+            url=proxy.host,
+            port=proxy.port,
             use_ssl=True,
-            ssl_ca_certs=str(certificates.authority),
+            ssl_ca_certs=certificates.ca_file,
         )
         assert _facts(run("check", store.path, "--json"))["TLS"]["value"] == "yes"

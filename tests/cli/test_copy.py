@@ -50,7 +50,9 @@ class Writer(threading.Thread):
             for number in itertools.count():
                 if self._stopped.is_set():
                     return
-                event = text("slot", BEGIN + number, name=self._store.name, value=number)
+                event = text(
+                    "slot", BEGIN + number, name=self._store.name, value=number
+                )
                 while not self._append(log, event):
                     pass
                 self.written.append(canonical(event))
@@ -73,7 +75,8 @@ class Writer(threading.Thread):
 def test_copies_a_store_to_another_one_although_it_is_killed(
     make: MakeStore, run: Callable[..., Result], source: str, target: str
 ) -> None:
-    old, new = make(source).fill(), make(target)
+    old, new = make(source), make(target)
+    old.fill()
     arguments = ["copy", "--from", old.path, "--to", new.path]
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, "2", *arguments], check=False, timeout=60
@@ -92,7 +95,8 @@ def test_copies_a_store_to_another_one_although_it_is_killed(
     assert run(*arguments, "--verify").status == 0
 
     found = {
-        sender_id: list(map(canonical, texts)) for sender_id, texts in new.texts().items()
+        sender_id: list(map(canonical, texts))
+        for sender_id, texts in new.texts().items()
     }
     busy = found.pop("busy")
     for writer in with_writers:
@@ -131,26 +135,55 @@ def test_adds_what_is_new(make: MakeStore, run: Callable[..., Result]) -> None:
     assert new.texts() == old.texts()
 
 
-@pytest.mark.parametrize("name", ["sqlite", "postgresql", "redis", "mongo", "rasa-redis"])
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("sqlite", "redis"),
+        ("redis", "postgresql"),
+        ("postgresql", "mongo"),
+        ("mongo", "rasa-redis"),
+        ("rasa-redis", "sqlite"),
+    ],
+)
 def test_expiry_dates_go_along(
-    make: MakeStore, run: Callable[..., Result], name: str
+    make: MakeStore, run: Callable[..., Result], source: str, target: str
 ) -> None:
-    old = make(name, record_exp=10_000).fill({"ada": CONVERSATIONS["ada"]})
-    for target in ("sqlite", "postgresql", "redis", "mongo"):
-        if target == name:
-            continue
-        new = make(target, record_exp=90_000)
-        assert run("copy", "--from", old.path, "--to", new.path).status == 0
-        exported = f"{new.path}.jsonl"
-        run("export", exported, "-e", new.path)
-        line = json.loads(Path(exported).read_text())
-        assert 9_900 < line["expires_at"] - time.time() < 10_001, target
+    old, new = make(source, record_exp=10_000), make(target, record_exp=90_000)
+    old.fill({name: CONVERSATIONS[name] for name in ("ada", "long")})
+    assert run("copy", "--from", old.path, "--to", new.path).status == 0
+    exported = f"{new.path}.jsonl"
+    run("export", exported, "-e", new.path)
+    lines = list(map(json.loads, Path(exported).read_text().splitlines()))
+    assert len(lines) == 2
+    for line in lines:
+        assert 9_000 < line["expires_at"] - time.time() < 10_001
 
 
-def test_selects_by_sender_and_time(make: MakeStore, run: Callable[..., Result]) -> None:
+@pytest.mark.parametrize("target", ["sqlite", "redis", "mongo"])
+def test_a_date_that_went_along_is_kept_to(
+    make: MakeStore, run: Callable[..., Result], tmp_path: Path, target: str
+) -> None:
+    new, file = make(target, record_exp=90_000), tmp_path / "x.jsonl"
+    soon = {"sender_id": "soon", "events": [{"event": "slot", "timestamp": 1}]}
+    gone = {**soon, "sender_id": "gone", "expires_at": time.time() - 5}
+    soon["expires_at"] = time.time() + 3
+    file.write_text("".join(json.dumps(line) + "\n" for line in (soon, gone)))
+    run("import", str(file), "-e", new.path)
+    assert set(new.texts()) <= {"soon"}
+    deadline = time.monotonic() + 20
+    while new.texts():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_selects_by_sender_and_time(
+    make: MakeStore, run: Callable[..., Result]
+) -> None:
     old = make("sqlite").fill()
     new = make("sqlite")
-    run("copy", "--from", old.path, "--to", new.path, "--sender", "ada", "--sender", "x")
+    run(
+        "copy", "--from", old.path, "--to", new.path, "--sender", "ada", "--sender", "x"
+    )
     assert set(new.texts()) == {"ada"}
     new = make("sqlite")
     run("copy", "--from", old.path, "--to", new.path, "--since", "2023-11-18T00:00")
@@ -215,6 +248,7 @@ def test_says_how_to_go_on_when_the_target_is_away(
 
     def add(log: Any, conversation: Any) -> Any:
         redis_proxy.refuse()
+        redis_proxy.cut()
         return original(log, conversation)
 
     transfer.add = add
@@ -230,7 +264,9 @@ def test_ctrl_c_says_how_to_go_on(make: MakeStore, tmp_path: Path) -> None:
     many = {f"sender-{n}": CONVERSATIONS["ada"] for n in range(400)}
     old, new = make("sqlite").fill(many), make("redis")
     arguments = ["copy", "--from", old.path, "--to", new.path]
-    slow = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", "__import__('time').sleep(0.2)")
+    slow = KILLED.replace(
+        "os.kill(os.getpid(), signal.SIGKILL)", "__import__('time').sleep(0.2)"
+    )
     slow = slow.replace("main.run(sys.argv[2:])", "sys.exit(main.run(sys.argv[2:]))")
     process = subprocess.Popen(
         [sys.executable, "-c", slow, "5", *arguments],
@@ -252,5 +288,5 @@ def test_ctrl_c_says_how_to_go_on(make: MakeStore, tmp_path: Path) -> None:
 
 def test_knows_rasas_own_types(make: MakeStore, run: Callable[..., Result]) -> None:
     for name in RASAS:
-        result = run("check", make(name).path)
+        result = run("check", make(name).fill().path)
         assert result.status == 0, result.out + result.err

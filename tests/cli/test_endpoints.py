@@ -24,13 +24,15 @@ TEXT = """
 action_endpoint: {url: "http://localhost"}
 tracker_store:
     type: ${TYPE}
-    url: "${HOST}:${PORT}"
+    url: ${HOST}:${PORT}
     password: pre-${SECRET}-post
     port: ${PORT}
     db: 5
     login_db: off
     username: 012
-    query: {sslmode: "${MODE}", list: [1, "${MODE}"]}
+    query:
+      sslmode: ${MODE}
+      list: [1, "${MODE}"]  # in quotes it stays as it is
     token: not-for-the-store
 """
 
@@ -55,7 +57,7 @@ def test_environment_variables_stand_anywhere_in_a_text(
         "db": 5,
         "login_db": "off",
         "username": 12,
-        "query": {"sslmode": "require", "list": [1, "require"]},
+        "query": {"sslmode": "require", "list": [1, "${MODE}"]},
     }
 
 

@@ -50,7 +50,9 @@ def test_what_is_older_expires(
 ) -> None:
     now = time.time()
     recent = {"recent": Texts(session(now - 10 * DAY))}
-    no_times = {} if name == "rasa-mongo" else {"no times": Texts(['{"event": "slot"}'])}
+    no_times = (
+        {} if name == "rasa-mongo" else {"no times": Texts(['{"event": "slot"}'])}
+    )
     store = make(name).fill({**CONVERSATIONS, **recent, **no_times})
     result = run("expire", "--older-than", "90d", "--yes", "-e", store.path)
     assert result.status == 0, result.err
@@ -105,7 +107,9 @@ def test_an_erased_message_is_not_in_the_file_any_more(
     connection = sqlite3.connect(store.endpoint["db"])
     tables = [
         name
-        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
+        for (name,) in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type='table'"
+        )
     ]
     for table in tables:
         rows = connection.execute(f"SELECT * FROM {table}").fetchall()

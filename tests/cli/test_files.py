@@ -30,9 +30,9 @@ _JSON = st.recursive(
     | st.integers(-(2**53), 2**53)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.text("abc", min_size=1), inner, max_size=3
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text("abc", min_size=1), inner, max_size=3)
     ),
     max_leaves=5,
 )
@@ -78,9 +78,9 @@ def test_a_random_history_comes_out_equal(
             for sender_id in history:
                 log.delete(sender_id)
         assert run("import", first, "-e", store.path).status == 0
-        assert {
-            sender_id: each for sender_id, each in store.texts().items()
-        } == {sender_id: each.events for sender_id, each in history.items()}
+        assert dict(store.texts().items()) == {
+            sender_id: each.events for sender_id, each in history.items()
+        }
         assert run("export", second, "-e", store.path).status == 0
         lines = gzip.decompress(Path(first).read_bytes()).decode().splitlines()
         assert sorted(lines) == sorted(Path(second).read_text().splitlines())
@@ -164,6 +164,7 @@ def test_users_go_along(
         '{"sender_id": "x", "events": [], "expires_at": "soon"}',
         "[" * 100_000,
     ],
+    ids=range(9),
 )
 def test_a_line_that_is_no_conversation_is_named(
     make: MakeStore, run: Callable[..., Result], tmp_path: Path, line: str
@@ -188,6 +189,7 @@ def test_a_line_that_is_no_conversation_is_named(
         ("x.jsonl.zst", b"not zstd"),
         ("missing.jsonl", None),
     ],
+    ids=range(5),
 )
 def test_a_file_that_cannot_be_read_is_one_line(
     make: MakeStore,
@@ -265,5 +267,3 @@ def test_numbers_keep_their_digits(
     run("export", file, "-e", old.path)
     run("import", file, "-e", new.path)
     assert new.texts() == {"x": events}
-
-

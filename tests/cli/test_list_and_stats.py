@@ -32,7 +32,17 @@ def test_lists_all_conversations_of_a_store(
 def test_a_table_for_people(make: MakeStore, run: Callable[..., Result]) -> None:
     result = run("list", "-e", make("sqlite").fill().path, "--limit", "2")
     heading, *rows = result.out.splitlines()
-    assert heading.split() == "sender id first event last event events sessions user".split()
+    assert heading.split() == [
+        "sender",
+        "id",
+        "first",
+        "event",
+        "last",
+        "event",
+        "events",
+        "sessions",
+        "user",
+    ]
     assert len(rows) == 2
     assert rows[1].split()[0] == "long"
     assert "2 conversations of 5" in result.err

@@ -6,7 +6,6 @@ import importlib
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Callable
 
@@ -106,13 +105,15 @@ def test_nothing_without_arguments_but_help(run: Callable[..., Result]) -> None:
     assert "Commands:" in result.err + result.out
 
 
-@pytest.mark.parametrize("name", ["sqlite", "postgresql", "redis", "mongo", "rasa-redis"])
+@pytest.mark.parametrize(
+    "name", ["sqlite", "postgresql", "redis", "mongo", "rasa-redis"]
+)
 def test_runs_where_rasa_is_not_installed(
     make: MakeStore, tmp_path: Path, name: str
 ) -> None:
     store = make(name).fill()
 
-    def program(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    def program(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", WITHOUT_RASA, *arguments],
             capture_output=True,
@@ -132,14 +133,15 @@ def test_runs_where_rasa_is_not_installed(
         assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.alone
 def test_starts_in_under_half_a_second(make: MakeStore) -> None:
     store = make("sqlite").fill()
 
     def seconds(*arguments: str) -> float:
-        begin = time.perf_counter()
+        """Of a processor: others may use the machine at the same time."""
+        before = os.times()
         subprocess.run(command(*arguments), check=True, capture_output=True)
-        return time.perf_counter() - begin
+        after = os.times()
+        return sum(after[2:4]) - sum(before[2:4])
 
     for arguments in (["--help"], ["show", "ada", "-e", store.path]):
         assert min(seconds(*arguments) for _ in range(5)) < 0.5
@@ -152,13 +154,19 @@ def test_imports_neither_rasa_nor_what_it_does_not_need() -> None:
         text=True,
         check=True,
     )
-    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+    loaded = {
+        line.rpartition("|")[2].strip().split(".")[0]
+        for line in done.stderr.splitlines()
+    }
     assert not loaded & {"rasa", "tensorflow", "sqlalchemy", "redis", "pymongo", "rich"}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_complete_commands(shell: str) -> None:
-    words = {"COMP_WORDS": "rasa-trackers exp", "COMP_CWORD": "1" if shell != "fish" else "exp"}
+    words = {
+        "COMP_WORDS": "rasa-trackers exp",
+        "COMP_CWORD": "1" if shell != "fish" else "exp",
+    }
     done = subprocess.run(
         [sys.executable, "-c", "from rasa_trackers.cli.main import main; main()"],
         env={**os.environ, "_RASA_TRACKERS_COMPLETE": f"{shell}_complete", **words},

@@ -82,7 +82,10 @@ def test_a_message_cannot_drive_the_terminal(
 ) -> None:
     said = "a\x1b]0;title\x07b\r\x9bc\u202ed\n[red]e[/red]"
     store = make("sqlite").fill({"\x1b[2J": Texts(session(BEGIN, (said,)))})
-    for result in (run("show", "\x1b[2J", "-e", store.path), run("list", "-e", store.path)):
+    for result in (
+        run("show", "\x1b[2J", "-e", store.path),
+        run("list", "-e", store.path),
+    ):
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", result.out)
     assert "[red]e[/red]" in run("show", "\x1b[2J", "-e", store.path).out
 
@@ -141,7 +144,9 @@ def test_a_page_needs_no_network(
     content = page.read_text()
     assert "<script" not in content
     assert "<img" not in content
-    assert not re.search(r"(src|href)\s*=", re.sub(r"<[^>]*>", "", content).split("<")[0])
+    assert not re.search(
+        r"(src|href)\s*=", re.sub(r"<[^>]*>", "", content).split("<")[0]
+    )
     assert "default-src 'none'" in content
 
 
@@ -162,7 +167,10 @@ def test_a_page_opens_in_a_browser(
     assert 'class="damaged"' in dom
     screenshot = tmp_path / "page.png"
     _chromium(
-        f"--screenshot={screenshot}", "--window-size=800,1000", page.as_uri(), folder=tmp_path
+        f"--screenshot={screenshot}",
+        "--window-size=800,1000",
+        page.as_uri(),
+        folder=tmp_path,
     )
     assert screenshot.read_bytes().startswith(b"\x89PNG")
 

@@ -19,7 +19,11 @@ _ROUND_TRIPS = 5
 #: Seconds for a round trip from which on each turn is slow.
 _SLOW = 0.05
 
-_MARKS = {OK: ("ok", "green"), WARNING: ("warning", "yellow"), ERROR: ("error", "bold red")}
+_MARKS = {
+    OK: ("ok", "green"),
+    WARNING: ("warning", "yellow"),
+    ERROR: ("error", "bold red"),
+}
 
 
 @click.command(
@@ -34,9 +38,7 @@ _MARKS = {OK: ("ok", "green"), WARNING: ("warning", "yellow"), ERROR: ("error", 
     default=DEFAULT_FILE,
     metavar="[ENDPOINTS]",
 )
-@click.option(
-    "--strict", is_flag=True, help="Exit with status 1 for a warning too."
-)
+@click.option("--strict", is_flag=True, help="Exit with status 1 for a warning too.")
 @json_option
 def command(endpoints: Path, strict: bool, as_json: bool) -> int:
     """Connect to the store that ENDPOINTS names, and say how it is.
@@ -107,7 +109,9 @@ def _round_trip(store: Any) -> Fact:
         "round trip",
         f"{seconds * 1000:.1f} ms",
         WARNING if is_slow else OK,
-        "A turn takes three of them. Run Rasa nearer to the database." if is_slow else "",
+        "A turn takes three of them. Run Rasa nearer to the database."
+        if is_slow
+        else "",
     )
 
 

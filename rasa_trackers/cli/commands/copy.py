@@ -72,9 +72,7 @@ def command(
             f"{source_path} and {target_path} name the same store, so there is nothing "
             f"to copy."
         )
-    with opened(
-        None, place=source_place, must_exist=True
-    ) as source, opened(
+    with opened(None, place=source_place, must_exist=True) as source, opened(
         None, place=target_place
     ) as target:
         total = len(chosen.senders) or source.count()

@@ -45,9 +45,7 @@ def command(
         with progress("Exporting", total) as shown:
             try:
                 with writing(file) as stream:
-                    for each in conversations(
-                        store, chosen, lambda number: shown.advance(number)
-                    ):
+                    for each in conversations(store, chosen, shown.advance):
                         stream.write(to_line(each))
                         written += 1
                         shown.advance(0, len(each.events))

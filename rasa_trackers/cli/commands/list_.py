@@ -79,14 +79,13 @@ def command(
     from rasa_trackers.cli.summary import summary_of
 
     chosen = selection(senders, since, before)
-    with opened(endpoints, must_exist=True) as store:
-        with progress("Reading") as shown:
-            found = [
-                summary_of(each)
-                for each in conversations(store, chosen, shown.advance)
-                if (user is None or each.user_id == user)
-                and (contains is None or contains in each.sender_id)
-            ]
+    with opened(endpoints, must_exist=True) as store, progress("Reading") as shown:
+        found = [
+            summary_of(each)
+            for each in conversations(store, chosen, shown.advance)
+            if (user is None or each.user_id == user)
+            and (contains is None or contains in each.sender_id)
+        ]
     key, is_descending = _ORDERS[sort]
     found.sort(key=key, reverse=is_descending != reverse)
     part = found[skip:][: limit or None]

@@ -97,7 +97,9 @@ def command(
                 f"shows which there are."
             )
         if as_json:
-            _print_json(sender, page.user_id, events[-last:] if last else events, follow)
+            _print_json(
+                sender, page.user_id, events[-last:] if last else events, follow
+            )
         elif html_path:
             _write_html(html_path, sender, page.user_id, events, last)
             return
@@ -196,11 +198,11 @@ def _write_html(
 def _follow(
     store: Any, sender: str, end: int, timeline: Timeline, as_json: bool
 ) -> None:
-    import rasa_trackers.paging as paging
+    from rasa_trackers.paging import pages_newest_first
 
     def newer(log: Any, end: int) -> Dict[int, str]:
         found: Dict[int, str] = {}
-        for page in paging.pages_newest_first(log, sender):
+        for page in pages_newest_first(log, sender):
             found.update(event for event in page.events if event.position > end)
             if page.events and page.events[0].position <= end:
                 break

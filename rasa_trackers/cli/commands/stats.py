@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import math
 from collections import Counter
 from pathlib import Path
@@ -157,9 +157,7 @@ def _print(numbers: Numbers) -> None:
     for days in (7, 30):
         recent, older = numbers.growth(days)
         change = f"{(recent - older) / older:+.0%}" if older else "none before"
-        click.echo(
-            f"last {days} days with events: {count(recent, 'event')} ({change})"
-        )
+        click.echo(f"last {days} days with events: {count(recent, 'event')} ({change})")
     _plot(numbers)
     click.echo()
     print_table(
@@ -168,7 +166,10 @@ def _print(numbers: Numbers) -> None:
         right=(1,),
         keep=(0,),
     )
-    for title, counter in (("events by type", numbers.types), ("intents", numbers.intents)):
+    for title, counter in (
+        ("events by type", numbers.types),
+        ("intents", numbers.intents),
+    ):
         click.echo()
         total = sum(counter.values())
         print_table(
@@ -185,8 +186,9 @@ def _plot(numbers: Numbers) -> None:
     """Bars of events, and numbers of conversations that began, over time."""
     from rich.text import Text
 
-    first, last = min(numbers.events_by_day, default=0), max(
-        numbers.events_by_day, default=0
+    first, last = (
+        min(numbers.events_by_day, default=0),
+        max(numbers.events_by_day, default=0),
     )
     step = max(1, -(-(last - first + 1) // _BARS))
     shown = console()
@@ -215,6 +217,6 @@ def _plot(numbers: Numbers) -> None:
 
 def _date(day: int) -> str:
     try:
-        return str(datetime.date(1970, 1, 1) + datetime.timedelta(days=day))
+        return str(dt.date(1970, 1, 1) + dt.timedelta(days=day))
     except OverflowError:
         return f"day {day}"

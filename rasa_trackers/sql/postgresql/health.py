@@ -31,7 +31,10 @@ def facts(log: Any, connection: Connection) -> Iterator[Fact]:
     yield _tls(value)
     if value("SELECT pg_is_in_recovery()"):
         yield Fact(
-            "role", "a standby, which is read-only", ERROR, "Let 'url' name the primary."
+            "role",
+            "a standby, which is read-only",
+            ERROR,
+            "Let 'url' name the primary.",
         )
     else:
         yield Fact("role", "primary")
@@ -176,4 +179,6 @@ def _durability(value: Any) -> Iterator[Fact]:
     ):
         found = value(f"SHOW {setting}")
         is_good = found in good
-        yield Fact(setting, found, OK if is_good else WARNING, "" if is_good else remedy)
+        yield Fact(
+            setting, found, OK if is_good else WARNING, "" if is_good else remedy
+        )

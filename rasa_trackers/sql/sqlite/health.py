@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from pathlib import Path
 from typing import Any, Iterator
 
 from sqlalchemy.engine import Connection
@@ -24,7 +25,7 @@ def facts(log: Any, connection: Connection) -> Iterator[Fact]:
     yield Fact("server", f"SQLite {sqlite3.sqlite_version}, a library")
     yield Fact("TLS", "not needed: a file of this machine")
     is_writable = os.access(path, os.W_OK) and os.access(
-        os.path.dirname(os.path.abspath(path)), os.W_OK
+        Path(path).resolve().parent, os.W_OK
     )
     yield Fact(
         "rights",
@@ -68,4 +69,4 @@ def facts(log: Any, connection: Connection) -> Iterator[Fact]:
             OK if index else WARNING,
             "" if index else "Start the store once: it creates the index.",
         )
-    yield Fact("size", f"{os.path.getsize(path):,} bytes")
+    yield Fact("size", f"{Path(path).stat().st_size:,} bytes")
