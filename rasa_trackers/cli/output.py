@@ -12,7 +12,7 @@ import math
 import os
 import re
 import sys
-from typing import Any, Iterable, Optional, Sequence
+from typing import Any, Iterable, Mapping, Optional, Sequence
 
 import click
 
@@ -71,6 +71,7 @@ def print_table(
     *,
     right: Sequence[int] = (),
     keep: Sequence[int] = (),
+    width: Optional[Mapping[int, int]] = None,
 ) -> None:
     """Print a table.
 
@@ -78,7 +79,8 @@ def print_table(
         headings: One for each column.
         rows: Texts, which may hold anything.
         right: Columns that are aligned to the right.
-        keep: Columns that are never cut.
+        keep: Columns that are wrapped and never cut.
+        width: Characters that a column has at least.
     """
     from rich import box
     from rich.table import Table
@@ -92,15 +94,14 @@ def print_table(
             justify="right" if index in right else "left",
             no_wrap=True,
             overflow="fold" if index in keep else "ellipsis",
-            min_width=len(heading),
+            min_width=(width or {}).get(index, len(heading)),
         )
     for row in rows:
         table.add_row(*[Text(visible(cell)) for cell in row])
     if not shown.is_terminal:
         # As wide as its widest row.
-        shown.width = max(
-            shown.width, shown.measure(table).maximum if table.rows else 0
-        )
+        wide = shown.options.update(max_width=10_000)
+        shown.width = max(shown.width, shown.measure(table, options=wide).maximum)
     shown.print(table, crop=shown.is_terminal)
 
 

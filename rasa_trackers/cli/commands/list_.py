@@ -107,6 +107,7 @@ def command(
         ],
         right=(3, 4),
         keep=(0,),
+        width={1: 19, 2: 19},
     )
     if len(part) < len(found):
         note(

@@ -68,12 +68,23 @@ def _statements(dialect: str, schema: Optional[str]) -> Iterator[str]:
     own: Any = module.dialect()
     made = tables(schema)
     for table in (made.events, made.users, made.expiry):
-        yield _text(CreateTable(table).compile(dialect=own))
+        create = _text(CreateTable(table).compile(dialect=own))
+        yield _for_mysql(create) if dialect == "mysql" else create
         indexes: List[Any] = sorted(table.indexes, key=lambda index: str(index.name))
         if table is made.events:
             indexes.append(made.tail_index)
         for index in indexes:
             yield _text(CreateIndex(index).compile(dialect=own))
+
+
+def _for_mysql(create: str) -> str:
+    """A table whose texts differ in case, may be long, and whose times keep digits.
+
+    The server's own defaults ignore case, end TEXT at 64 KB and FLOAT at 7 digits.
+    """
+    create = re.sub(r"\bTEXT\b", "LONGTEXT", create)
+    create = re.sub(r"\bFLOAT(\(\d+\))?", "DOUBLE", create)
+    return f"{create} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
 
 
 def _text(compiled: Any) -> str:
