@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, List
 
 import pytest
 
-from backends import BACKENDS, Backend, Endpoint
+from backends import BACKENDS, Backend, Endpoint, names_for
 
 if TYPE_CHECKING:
     from rasa.shared.core.domain import Domain
@@ -30,7 +30,7 @@ def _no_logs_of_other_tests() -> None:
         shared_logs._shared.clear()
 
 
-@pytest.fixture(params=list(BACKENDS))
+@pytest.fixture(params=names_for("stores"))
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Each backend in turn, or those that ``parametrize(..., indirect=True)`` names."""
     return BACKENDS[request.param]
@@ -38,8 +38,8 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture
 def endpoint(backend: Backend, request: pytest.FixtureRequest) -> Iterator[Endpoint]:
-    with backend.database(request) as endpoint:
-        yield endpoint
+    with backend.database(request) as database:
+        yield database.endpoint()
 
 
 @pytest.fixture

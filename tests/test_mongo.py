@@ -565,11 +565,11 @@ def erased_by_dead(request, rasas, make_store, collection):
             "delete_one": "delete_one",
             "update_one": "update_one",
         }[command]
-        collection_class = type(log._documents)
+        collection_class = type(log._collection)
         original = getattr(collection_class, stopped)
 
         def dying(self, *args, **kwargs):
-            if self is log._documents:
+            if self is log._collection:
                 fail()
             return original(self, *args, **kwargs)
 

@@ -198,13 +198,13 @@ async def test_write_concern_that_times_out_stores_each_event_once(server, load)
 
 
 async def test_writes_are_acknowledged_by_a_majority_and_from_the_journal(server, load):
-    concern = load(endpoint_of(server))._log._documents.write_concern.document
+    concern = load(endpoint_of(server))._log._collection.write_concern.document
     assert (concern["w"], concern["j"]) == ("majority", True)
     given = {
         **endpoint_of(server),
         "url": f"{server.url()}/?directConnection=true&w=1&readPreference=secondary",
     }
-    documents = backend_log(load(given))._documents
+    documents = backend_log(load(given))._collection
     assert documents.write_concern.document["w"] == 1
     assert documents.read_preference == pymongo.ReadPreference.PRIMARY
 

@@ -9,7 +9,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tu
 from rasa_trackers.appending import append_once
 from rasa_trackers.errors import is_unavailable
 from rasa_trackers.event_log import EventLog, User, timestamp_of
-from rasa_trackers.outage.spool import Spool
+from rasa_trackers.outage.spool import Spool, Waiting
 from rasa_trackers.retries import Deadline, DeadlineLog
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class Handover:
         log: EventLog,
         spool: Spool,
         *,
+        on_stored: Callable[[str, Waiting, int], None],
         timeout: float,
         secrets: Sequence[Optional[str]],
     ) -> None:
@@ -43,11 +44,14 @@ class Handover:
         Args:
             log: The log in the database.
             spool: What waits.
+            on_stored: Called with a conversation, what waited of it, and the position of
+                the last event in the database.
             timeout: Seconds that the server may stay silent.
             secrets: Passwords, never to be shown.
         """
         self._log = log
         self._spool = spool
+        self._on_stored = on_stored
         self._timeout = timeout
         self._secrets = secrets
         self._locks = [threading.RLock() for _ in range(_LOCKS)]
@@ -119,6 +123,7 @@ class Handover:
                 is_uncertain=True,
             )
             self._spool.remove(sender_id, waiting.last, position)
+            self._on_stored(sender_id, waiting, position)
             self._refused.discard(sender_id)
             self._remember(sender_id, _Stored(waiting.last, position))
             self._stored_conversations.add(sender_id)

@@ -77,7 +77,13 @@ class OutageLog(EventLog):
         self._handover = (
             None
             if spool is None
-            else Handover(log, spool, timeout=timeout, secrets=secrets)
+            else Handover(
+                log,
+                spool,
+                on_stored=self._recent.note_hand_over,
+                timeout=timeout,
+                secrets=secrets,
+            )
         )
         self._is_open = False
         self._opening = threading.Lock()

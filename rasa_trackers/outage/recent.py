@@ -8,6 +8,7 @@ from collections import OrderedDict
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from rasa_trackers.event_log import Entry, Page, Stored
+from rasa_trackers.outage.spool import Waiting
 from rasa_trackers.paging import end_of
 
 #: Bytes that an event takes in memory beside its text.
@@ -79,21 +80,31 @@ class RecentConversations:
         with self._lock:
             copy = self._copies.get(sender_id)
             page = Page([], complete=True) if copy is None else copy.page
-            if copy is None and after != 0:
-                page = Page([], complete=False)
-            elif end_of(page.events) != after:
+            if end_of(page.events) != after:
+                # A copy without its beginning would be another session.
                 self._drop(sender_id)
                 return
-            # Only the last position is known. Those before it ascend up to it.
-            begin = position - len(entries) + 1
-            new = [
-                Stored(number, entry.data)
-                for number, entry in enumerate(entries, begin)
-            ]
+            new = _numbered([entry.data for entry in entries], position)
             self._put(
                 sender_id,
                 Page(page.events + new, page.complete, user_id or page.user_id),
             )
+
+    def note_hand_over(self, sender_id: str, waiting: Waiting, position: int) -> None:
+        """Keep what waited in the spool and is in the database now.
+
+        Args:
+            sender_id: The conversation.
+            waiting: What waited.
+            position: The position of the last event in the database.
+        """
+        page = waiting.page()
+        with self._lock:
+            if end_of(waiting.copy.events) != waiting.after:
+                self._drop(sender_id)
+                return
+            new = _numbered([entry.data for entry in waiting.entries], position)
+            self._put(sender_id, page._replace(events=waiting.copy.events + new))
 
     def all_newest_first(self) -> Iterator[Tuple[str, Page]]:
         """All copies; that of the most recently used conversation first."""
@@ -123,6 +134,12 @@ class RecentConversations:
         copy = self._copies.pop(sender_id, None)
         if copy is not None:
             self._bytes -= copy.size
+
+
+def _numbered(texts: Sequence[str], position: int) -> List[Stored]:
+    """Events of which only the last position is known; those before ascend up to it."""
+    begin = position - len(texts) + 1
+    return [Stored(number, text) for number, text in enumerate(texts, begin)]
 
 
 def newest(events: List[Stored], limit: Optional[int], before: Optional[int]) -> Page:

@@ -75,7 +75,7 @@ FAILURES: Dict[str, Failure] = {
         False,
         "The server's memory is full: raise its maxmemory, or let conversations expire "
         "by 'record_exp'.",
-        away=True,
+        # Not away: conversations can be read, and erased to make room.
     ),
     r"\bMISCONF\b": Failure(
         False,
@@ -139,6 +139,15 @@ FAILURES: Dict[str, Failure] = {
     ),
     r"DB index is out of range|SELECT is not allowed": Failure(
         False, "Correct 'db' in the tracker_store section of endpoints.yml."
+    ),
+    # redis-py 8 does not say why it could not connect to a sentinel.
+    r"MasterNotFoundError.*SSLConnection": Failure(
+        True,
+        "Check that the sentinels at 'endpoints' run and speak TLS (otherwise set "
+        "'sentinel_ssl: false'), that their certificates are for the hosts in 'endpoints' "
+        "and by an authority in 'ssl_ca_certs', and that they watch a master by the name "
+        "of 'sentinel_service' which is up.",
+        away=True,
     ),
     r"MasterNotFoundError": Failure(
         True,

@@ -25,7 +25,7 @@ from rasa_trackers.redis.failures import (
     failure_of,
     wrong_type,
 )
-from rasa_trackers.redis.keys import Namespace
+from rasa_trackers.redis.keys import Namespace, is_storable
 from rasa_trackers.redis.legacy import (
     LegacyMigration,
     dialogue_of,
@@ -215,7 +215,7 @@ class RedisEventLog(EventLog):
             elif isinstance(reply, list):
                 user_json = reply[1]
                 user_id = user_id_in(user_json)
-                if user_id is not None:
+                if user_id is not None and is_storable(user_id):
                     looked_up.append(self._index.look_up(user_id, sender_id))
             else:
                 for entry in looked_up:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any, List, Mapping, Optional, Tuple
 
 from rasa_trackers.backend import Backend, MadeLog
@@ -11,6 +10,7 @@ from rasa_trackers.errors import store_error
 from rasa_trackers.redis.connection import CLUSTER, SENTINEL, STANDARD, deployment
 from rasa_trackers.redis.keys import Namespace
 from rasa_trackers.redis.log import RedisEventLog
+from rasa_trackers.redis.urls import file_path
 from rasa_trackers.store_options import (
     Option,
     flag,
@@ -40,17 +40,6 @@ def _database(name: str, value: Any) -> Optional[int]:
 
 def _optional_flag(name: str, value: Any) -> Optional[bool]:
     return None if value is None or value == "" else flag(name, value)
-
-
-def _file(name: str, value: Any) -> Optional[str]:
-    path = text(name, value)
-    # redis-py would call it an unreachable server.
-    if path and not Path(path).is_file():
-        raise store_error(
-            f"The option '{name}' of the tracker store names a file that is not there: "
-            f"{path}. Correct it in endpoints.yml."
-        )
-    return path or None
 
 
 def _service(name: str, value: Any) -> str:
@@ -125,12 +114,14 @@ REDIS = Backend(
         Option("use_ssl", flag, False, "Whether to speak TLS."),
         Option(
             "ssl_ca_certs",
-            _file,
+            file_path,
             None,
             "File with the authorities to trust; the system's unless given.",
         ),
-        Option("ssl_certfile", _file, None, "File with the client certificate."),
-        Option("ssl_keyfile", _file, None, "File with the client certificate's key."),
+        Option("ssl_certfile", file_path, None, "File with the client certificate."),
+        Option(
+            "ssl_keyfile", file_path, None, "File with the client certificate's key."
+        ),
         Option(
             "deployment_mode", _mode, STANDARD, "`standard`, `cluster` or `sentinel`."
         ),

@@ -7,6 +7,7 @@ redis-py's own ``parse_url`` is not used. It drops what it does not understand, 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -25,6 +26,7 @@ QUERY = (
     "ssl_keyfile",
 )
 
+_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _VERIFICATIONS = ("required", "optional", "none")
 
 
@@ -148,7 +150,10 @@ def _database(path: str) -> Optional[int]:
 
 
 def _tls(query: Dict[str, str]) -> Dict[str, Any]:
-    tls: Dict[str, Any] = {name: text(name, value) for name, value in query.items()}
+    tls: Dict[str, Any] = {
+        name: file_path(name, value) if name in _FILES else value
+        for name, value in query.items()
+    }
     verification = tls.get("ssl_cert_reqs", "required")
     if verification not in _VERIFICATIONS:
         raise store_error(
@@ -160,6 +165,17 @@ def _tls(query: Dict[str, str]) -> Dict[str, Any]:
             "ssl_check_hostname", tls["ssl_check_hostname"]
         )
     return tls
+
+
+def file_path(name: str, value: Any) -> Optional[str]:
+    """The optional path of a file. redis-py takes a missing file for a silent server."""
+    path = text(name, value)
+    if path and not Path(path).is_file():
+        raise store_error(
+            f"The option '{name}' of the tracker store names a file that is not there: "
+            f"{path}. Correct it in endpoints.yml."
+        )
+    return path or None
 
 
 def _refuse_tls(query: Dict[str, str], place: str) -> None:

@@ -18,7 +18,7 @@ import json
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from rasa_trackers.redis.batches import in_batches
-from rasa_trackers.redis.keys import Namespace, UserKeys, is_storable
+from rasa_trackers.redis.keys import Namespace, UserKeys
 from rasa_trackers.redis.scripts import INDEX_ADD, INDEX_LOOK_UP, INDEX_REMOVE
 from rasa_trackers.redis.transport import Transport
 
@@ -150,4 +150,4 @@ def user_id_in(text: Union[bytes, str]) -> Optional[str]:
         user_id = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return user_id if isinstance(user_id, str) and is_storable(user_id) else None
+    return user_id if isinstance(user_id, str) else None

@@ -39,14 +39,14 @@ def _candidates(config: pytest.Config) -> List[Candidate]:
     if factory:
         more = ["without_users"] if takes_keep_users(factory) else []
         return [Candidate(factory, factory, ("make_log", *more))]
-    from backends import BACKENDS
+    from backends import BACKENDS, names_for
 
     found = []
-    for backend in BACKENDS.values():
+    for backend in map(BACKENDS.get, names_for("contract")):
         gives = ["without_users"]
         gives += ["make_log"] if backend.durable else []
-        gives += ["meter"] if backend.meter else []
-        gives += ["proxy"] if backend.through else []
+        gives += ["meter"] if backend.is_metered else []
+        gives += ["proxy"] if backend.is_metered and backend.has_port else []
         found.append(Candidate(backend.name, None, tuple(gives)))
     return found
 
@@ -80,8 +80,8 @@ def place(
         return
     from backends import BACKENDS
 
-    with BACKENDS[candidate.name].database(request) as endpoint:
-        yield EndpointPlace(endpoint)
+    with BACKENDS[candidate.name].database(request) as database:
+        yield EndpointPlace(database.endpoint(), database)
 
 
 @pytest.fixture
@@ -136,28 +136,17 @@ def start_worker(place: Place) -> Iterator[Callable[[], Worker]]:
 
 
 @pytest.fixture
-def meter(candidate: Candidate, place: Place) -> Iterator[Any]:
+def meter(place: Place) -> Iterator[Any]:
     """Counts what logs ask of the database; see ``servers.meters``."""
-    from backends import BACKENDS
-
-    with BACKENDS[candidate.name].meter(place.endpoint) as meter:
+    with place.database.meter() as meter:
         yield meter
 
 
 @pytest.fixture
-def proxy(candidate: Candidate, place: Place) -> Iterator[Any]:
+def proxy(place: Place) -> Iterator[Any]:
     """A proxy before the server; see ``servers.proxy``."""
-    from backends import BACKENDS
     from servers.proxy import TcpProxy
 
-    with TcpProxy(*BACKENDS[candidate.name].address(place.endpoint)) as proxy:
+    server = place.database.server
+    with TcpProxy(server.host, server.port) as proxy:
         yield proxy
-
-
-@pytest.fixture
-def through(candidate: Candidate, place: Place) -> Callable[[int], Any]:
-    """Gives an endpoint that reaches the server through another port."""
-    from backends import BACKENDS
-
-    backend = BACKENDS[candidate.name]
-    return lambda port: backend.through(place.endpoint, port)

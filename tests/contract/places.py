@@ -52,13 +52,15 @@ class FactoryPlace(Place):
 class EndpointPlace(Place):
     """A database of a registered backend."""
 
-    def __init__(self, endpoint: Dict[str, Any]) -> None:
+    def __init__(self, endpoint: Dict[str, Any], database: Any = None) -> None:
         """Remember the endpoint.
 
         Args:
             endpoint: The tracker_store section of an endpoints.yml.
+            database: The ``backends.Database`` that it names, in the tests' process.
         """
         self.endpoint = endpoint
+        self.database = database
 
     def make(self, record_exp: Optional[float], *, keep_users: bool) -> EventLog:
         options = {**self.endpoint, "record_exp": record_exp}

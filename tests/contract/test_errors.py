@@ -42,12 +42,12 @@ def test_interrupt_without_a_call_is_harmless(log):
 
 
 @pytest.fixture
-def make_networked(proxy, through):
+def make_networked(place, proxy):
     """Makes a log whose server is reached through `proxy`."""
     logs = []
 
     def make_networked(port=None):
-        endpoint = {**through(port or proxy.port), "timeout": 1}
+        endpoint = {**place.database.endpoint(port or proxy.port), "timeout": 1}
         log = EndpointPlace(endpoint).make(None, keep_users=True)
         logs.append(log)
         return log

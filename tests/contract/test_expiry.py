@@ -175,12 +175,11 @@ def test_each_append_begins_the_life_anew(make_one, added):
     def story(life):
         log = make_one(life.seconds)
         left, kept = f"left {life.seconds}", f"kept {life.seconds}"
+        life.begins()
         end = log.append(kept, entries("a"), START, User("u", 5.0))
         log.append(left, entries("a"), START)
         while stored(log, left):
-            life.begins()
-            end = log.append(kept, entries(*added), end)
-            life.check(end is not None)
+            end = life.renewed_by(log, kept, entries(*added), end)
         life.check(stored(log, kept)[:1] == ["a"])
         life.check(of_user(log, "u") == [kept])
         life.check(all_sender_ids(log) == [kept])
@@ -197,12 +196,11 @@ def test_append_begins_the_life_of_all_its_events_anew(make_one):
         left, kept = f"left {life.seconds}", f"kept {life.seconds}"
         end = START
         for number in range(4):
-            end = log.append(kept, entries(str(number)) * 400, end)
+            added = entries(str(number)) * 400
+            end = life.renewed_by(log, kept, added, end)
         log.append(left, entries("a"), START)
         while stored(log, left):
-            life.begins()
-            end = log.append(kept, entries("x"), end)
-            life.check(end is not None)
+            end = life.renewed_by(log, kept, entries("x"), end)
         page = log.read_back(kept)
         life.check(page.events)
         assert len([name for name in names(page) if name != "x"]) == 1600
@@ -348,9 +346,7 @@ def test_replaced_conversation_lives_on_by_appends(make_log):
         life.check(end is not None)
         log.append(left, entries("a"), START)
         while stored(log, left):
-            life.begins()
-            end = log.append(kept, [], end)
-            life.check(end is not None)
+            end = life.renewed_by(log, kept, [], end)
         life.check(stored(log, kept) == ["x"])
 
     live(story)

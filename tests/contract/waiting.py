@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Callable
+from typing import Callable, Sequence
 
 import pytest
+
+from rasa_trackers.event_log import Entry, EventLog
 
 #: Seconds after which nothing is waited for any more: something does not work.
 LIMIT = 60.0
@@ -37,6 +39,17 @@ class Life:
     def begins(self) -> None:
         """Called before the first append whose conversation must still live later."""
         self._began = time.monotonic()
+
+    def renewed_by(
+        self, log: EventLog, sender_id: str, entries: Sequence[Entry], after: int
+    ) -> int:
+        """Append to a conversation that lives, which begins its life anew."""
+        began = time.monotonic()
+        position = log.append(sender_id, entries, after)
+        self.check(position is not None)
+        assert position is not None
+        self._began = began
+        return position
 
     def check(self, holds: object) -> None:
         """Assert what only holds while the conversation lives."""

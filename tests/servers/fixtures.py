@@ -34,8 +34,6 @@ COMPOSE_FOLDER = Path(__file__).parent.parent.parent / "docker"
 DOCKER_USER = "rasa"
 DOCKER_PASSWORD = "rasa"
 DOCKER_SECONDS = 600.0
-# Each has a server of its name.
-DOCKER_PROFILES = ("postgres", "redis", "mongo", "oracle")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,14 +54,18 @@ def docker_compose_file() -> List[str]:
 @pytest.fixture(scope="session")
 def docker_compose_command() -> str:
     """Knows all services, for pytest-docker to remove them."""
-    profiles = " ".join(f"--profile {profile}" for profile in DOCKER_PROFILES)
+    from backends import PROFILES
+
+    profiles = " ".join(f"--profile {profile}" for profile in PROFILES)
     return f"docker compose --env-file {COMPOSE_FOLDER / '.env.example'} {profiles}"
 
 
 @pytest.fixture(scope="session")
 def docker_setup() -> List[str]:
     """Starts the servers, and no Rasa beside them."""
-    return [f"up --wait {' '.join([*DOCKER_PROFILES, 'valkey'])}"]
+    from backends import PROFILES
+
+    return [f"up --wait {' '.join([*PROFILES, 'valkey'])}"]
 
 
 def _with_docker(request: pytest.FixtureRequest) -> bool:
@@ -95,7 +97,8 @@ def postgres_server(request: pytest.FixtureRequest) -> Iterator[PostgresAccess]:
         )
         yield access
     else:
-        with PostgresServer() as server:
+        # It is never killed, and making a database waits for the disk otherwise.
+        with PostgresServer({"fsync": "off"}) as server:
             yield server
 
 
@@ -189,6 +192,15 @@ def mongo_server(request: pytest.FixtureRequest) -> Iterator[MongoAccess]:
     else:
         with MongoServer() as server:
             yield server
+
+
+@pytest.fixture(scope="session")
+def mongo_replica_set() -> Iterator[MongoAccess]:
+    """A MongoDB server that says that it is the primary of a replica set."""
+    from servers.mongo import MongoServer
+
+    with MongoServer(replica_set=True) as server:
+        yield server
 
 
 @pytest.fixture

@@ -27,16 +27,18 @@ class Meter(NamedTuple):
 
 @contextlib.contextmanager
 def bytes_on_the_way(
-    address: Tuple[str, int], through: Callable[[int], Dict[str, Any]]
+    address: Tuple[str, int], endpoint: Callable[[int], Dict[str, Any]]
 ) -> Iterator[Meter]:
     """Count the bytes and the round trips between a store and its server.
 
     Args:
         address: Host and port of the server.
-        through: Gives the endpoint by which it is reached through another port.
+        endpoint: Gives the endpoint by which it is reached through another port.
     """
     with TcpProxy(*address) as proxy:
-        yield Meter(through(proxy.port), lambda: proxy.bytes, lambda: proxy.round_trips)
+        yield Meter(
+            endpoint(proxy.port), lambda: proxy.bytes, lambda: proxy.round_trips
+        )
 
 
 @contextlib.contextmanager

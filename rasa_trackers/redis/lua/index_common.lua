@@ -16,8 +16,10 @@ local now_in_seconds = string.format('%d.%06d', time[1], time[2])
 
 -- Let the index expire with the last of its entries.
 local function set_expiry()
-    local oldest = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-    if not oldest[2] or tonumber(oldest[2]) < FIRST_DATE then
+    local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+    local date = tonumber(first[2] or 0)
+    -- Rasa Pro's own index has infinite scores.
+    if date < FIRST_DATE or date == math.huge then
         redis.call('PERSIST', KEYS[1])
         return
     end

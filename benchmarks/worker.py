@@ -20,9 +20,8 @@ from typing import Any, Dict, List, Sequence, TextIO, Tuple
 from rasa.utils.log_utils import configure_structlog
 
 import conversations
-import multiplying
+import fill
 from measuring import Place
-from parts import timed
 from stores import (
     KINDS,
     OURS,
@@ -34,6 +33,7 @@ from stores import (
     open_store,
     versions,
 )
+from turn_parts import timed
 
 #: Seconds between two looks at whether the event loop turns.
 _BEAT = 0.002
@@ -41,7 +41,7 @@ _BEAT = 0.002
 _LONGEST_LIST = 5.0
 
 
-class Workbench:
+class Worker:
     """What can be asked for; all arguments and results are JSON."""
 
     def __init__(self) -> None:
@@ -67,19 +67,19 @@ class Workbench:
         }
 
     async def open(
-        self, kind: str, address: Dict[str, Any], names: Dict[str, str]
+        self, kind: str, endpoint: Dict[str, Any], names: Dict[str, str]
     ) -> Dict[str, str]:
         """Let contenders come to a server.
 
         Args:
             kind: Of the table `stores.KINDS`.
-            address: Of the server.
+            endpoint: Of one of the server's databases.
             names: The database of each contender that is wanted.
 
         Returns:
             Who cannot come, and why.
         """
-        self._place, self._names = Place(kind, address), names
+        self._place, self._names = Place(kind, endpoint), names
         missing = {}
         for which in names:
             try:
@@ -150,7 +150,7 @@ class Workbench:
         for _ in range(times):
             turn = as_turn(conversations.turn())
             gc.collect()
-            with timed(self._store(OURS)) as taken:
+            with timed() as taken:
                 await contender.take_turn(sender_id, events // sessions, turn)
             contender.undo_turn(sender_id)
             found.append(taken)
@@ -247,14 +247,14 @@ class Workbench:
             events: How many events each has.
         """
         name, kind = self._names[which], self._place.kind
-        if kind in multiplying.SQL:
+        if kind in fill.SQL:
             close_store(open_store(self._place, which, name))
-            multiplying.SQL[kind](self._place, name, count, events)
+            fill.SQL[kind](self._place, name, count, events)
             return
         contender = open_contender(self._place, which, self._names)
         example = conversations.conversation(1, events)[:events]
-        await contender.fill(multiplying.TEMPLATE, example, events)
-        multiplying.COPY[kind](self._place, name, count)
+        await contender.fill(fill.TEMPLATE, example, events)
+        fill.COPY[kind](self._place, name, count)
 
     async def start(self, which: str) -> Dict[str, float]:
         """Seconds that a store takes to start, and until it has what it wants.
@@ -264,8 +264,8 @@ class Workbench:
         begin = time.perf_counter()
         store = open_store(self._place, which, self._names[which])
         started = time.perf_counter() - begin
-        if which == OURS and self._place.kind in multiplying.WAIT_FOR_INDEX:
-            wait = multiplying.WAIT_FOR_INDEX[self._place.kind]
+        if which == OURS and self._place.kind in fill.WAIT_FOR_INDEX:
+            wait = fill.WAIT_FOR_INDEX[self._place.kind]
             wait(self._place, self._names[which])
         ready = time.perf_counter() - begin
         close_store(store)
@@ -295,7 +295,7 @@ class Workbench:
 
 def serve(requests: TextIO, answers: TextIO) -> None:
     """Answer requests until there are no more."""
-    bench = Workbench()
+    bench = Worker()
     for line in requests:
         request = json.loads(line)
         try:

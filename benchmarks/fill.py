@@ -4,7 +4,6 @@ import contextlib
 import json
 import sqlite3
 import time
-from pathlib import Path
 from typing import Any, Callable, Dict
 
 import psycopg2
@@ -36,8 +35,7 @@ def _texts() -> Dict[str, str]:
 
 
 def _fill_sqlite(place: Place, name: str, conversations: int, events: int) -> None:
-    path = str(Path(place.address["folder"], name))
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+    with contextlib.closing(sqlite3.connect(name)) as connection, connection:
         connection.execute(
             _INSERT  # noqa: S608
             + "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL "
@@ -71,8 +69,14 @@ def _fill_postgresql(place: Place, name: str, conversations: int, events: int) -
 
 
 def _postgresql(place: Place, name: str) -> Any:
-    where = {key: place.address[key] for key in ("host", "port", "user", "password")}
-    connection = psycopg2.connect(dbname=name, **where)
+    where = place.endpoint
+    connection = psycopg2.connect(
+        dbname=name,
+        host=where["url"],
+        port=where["port"],
+        user=where["username"],
+        password=where["password"],
+    )
     connection.autocommit = True
     return connection
 
@@ -92,7 +96,7 @@ def _wait_for_postgresql(place: Place, name: str) -> None:
 
 
 def _wait_for_mongo(place: Place, name: str) -> None:
-    with pymongo.MongoClient(place.address["url"]) as client:
+    with pymongo.MongoClient(place.endpoint["url"]) as client:
         collection: Any = client[name]["conversations"]
         # The last one that a store asks for.
         _wait_until(lambda: "unclean_1" in collection.index_information())
@@ -108,7 +112,7 @@ def _wait_until(is_there: Callable[[], bool]) -> None:
 
 
 def _copy_in_redis(place: Place, name: str, conversations: int) -> None:
-    client: Any = redis.Redis(db=int(name), **place.address)
+    client: Any = redis.Redis(**place.options(name))
     template = TEMPLATE.encode()
     dumps = {key: client.dump(key) for key in client.keys(f"*{TEMPLATE}*")}
     for begin in range(0, conversations, _BATCH):
@@ -123,7 +127,7 @@ def _copy_in_redis(place: Place, name: str, conversations: int) -> None:
 
 
 def _copy_in_mongo(place: Place, name: str, conversations: int) -> None:
-    with pymongo.MongoClient(place.address["url"]) as client:
+    with pymongo.MongoClient(place.endpoint["url"]) as client:
         collection: Any = client[name]["conversations"]
         documents = list(collection.find({"sender_id": TEMPLATE}))
         for begin in range(0, conversations, _BATCH):

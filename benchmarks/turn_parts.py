@@ -5,18 +5,17 @@ import time
 from typing import Any, Callable, Dict, Iterator
 from unittest import mock
 
-from rasa_trackers import rasa_versions
+from rasa_trackers import rasa_versions, saving
+from rasa_trackers.codec import DECODER
+from rasa_trackers.retries import DeadlineLog
 
 READ, DECODE, BUILD = "read", "decode events", "build the tracker"
 ENCODE, APPEND, REST = "encode events", "append", "all else"
 
 
 @contextlib.contextmanager
-def timed(store: Any) -> Iterator[Dict[str, float]]:
+def timed() -> Iterator[Dict[str, float]]:
     """Clock the parts of a turn.
-
-    Args:
-        store: One of ours.
 
     Yields:
         Seconds of each part until then. In the end, all that is in none of them is
@@ -37,11 +36,11 @@ def timed(store: Any) -> Iterator[Dict[str, float]]:
     begin = time.perf_counter()
     with contextlib.ExitStack() as stack:
         for part, owner, name in (
-            (READ, store._log, "read_back"),  # noqa: SLF001
-            (DECODE, store._decoder, "decode_all"),  # noqa: SLF001
-            (BUILD, rasa_versions, "tracker_from_events"),
-            (ENCODE, store, "_encode"),
-            (APPEND, store._log, "append"),  # noqa: SLF001
+            (READ, DeadlineLog, "read_back"),
+            (DECODE, DECODER, "decode_all"),
+            (BUILD, rasa_versions, "apply_events"),
+            (ENCODE, saving, "encoded"),
+            (APPEND, DeadlineLog, "append"),
         ):
             function = clocked(part, getattr(owner, name))
             stack.enter_context(mock.patch.object(owner, name, function))
