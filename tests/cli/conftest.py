@@ -87,7 +87,8 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeStore]:
 
         def make(name: str, **options: Any) -> Store:
             backend, type_name = RASAS.get(name, (name, ""))
-            endpoint = stack.enter_context(BACKENDS[backend].database(request))
+            database = stack.enter_context(BACKENDS[backend].database(request))
+            endpoint = database.endpoint()
             if type_name:
                 endpoint = {**endpoint, "type": type_name}
             if name == "rasa-redis":

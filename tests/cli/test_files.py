@@ -61,7 +61,7 @@ def test_a_random_history_comes_out_equal(
     store = make(name)
 
     @hypothesis.settings(
-        max_examples=15,
+        max_examples=8,
         deadline=None,
         suppress_health_check=list(hypothesis.HealthCheck),
     )

@@ -51,7 +51,7 @@ def test_a_table_for_people(make: MakeStore, run: Callable[..., Result]) -> None
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--sort", "first"], ["ada", "bob", "Bob", "long", "name"]),
+        (["--sort", "first"], ["ada", "Bob", "bob", "long", "name"]),
         (["--sort", "events", "--limit", "1"], ["long"]),
         (["--sort", "sessions", "--limit", "1"], ["ada"]),
         (["--sort", "sender", "--reverse", "--limit", "1"], ["name"]),

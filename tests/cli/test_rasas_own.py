@@ -22,7 +22,9 @@ def _rasas_store(store: Store) -> Any:
 
     from rasa_api import unwrapped
 
-    return unwrapped(TrackerStore.create(EndpointConfig(**store.endpoint), Domain.empty()))
+    return unwrapped(
+        TrackerStore.create(EndpointConfig(**store.endpoint), Domain.empty())
+    )
 
 
 def _result(value: Any) -> Any:

@@ -115,9 +115,7 @@ RECIPES = [
 
 
 @pytest.fixture
-def folder(
-    make: MakeStore, tmp_path: Path
-) -> Path:
+def folder(make: MakeStore, tmp_path: Path) -> Path:
     """A folder with the files that the recipes name."""
     pizza = Texts(
         [
@@ -139,7 +137,9 @@ def folder(
 
 
 def _write(path: Path, endpoint: Any) -> None:
-    options = "".join(f"  {name}: {json.dumps(value)}\n" for name, value in endpoint.items())
+    options = "".join(
+        f"  {name}: {json.dumps(value)}\n" for name, value in endpoint.items()
+    )
     path.write_text(f"tracker_store:\n{options}")
 
 

@@ -33,9 +33,7 @@ def test_postgresql_takes_it_and_the_store_needs_no_more_rights(
     assert checked.status == 0, checked.out
 
 
-def test_sqlite_takes_it(
-    make: MakeStore, run: Callable[..., Result]
-) -> None:
+def test_sqlite_takes_it(make: MakeStore, run: Callable[..., Result]) -> None:
     import sqlite3
 
     store = make("sqlite")
