@@ -120,7 +120,7 @@ async def test_indexes_that_are_there_need_no_right(server, load, caplog):
 async def test_index_that_takes_long_does_not_hold_up_the_start(
     server, load, caplog, monkeypatch
 ):
-    monkeypatch.setattr("rasa_trackers.mongo.log._INDEX_PATIENCE", 0.1)
+    monkeypatch.setattr("rasa_trackers.mongo.indexes._PATIENCE", 0.1)
     looks, indexes = [], MongoEventLog._indexes
 
     def look(log):
@@ -198,7 +198,7 @@ async def test_write_concern_that_times_out_stores_each_event_once(server, load)
 
 
 async def test_writes_are_acknowledged_by_a_majority_and_from_the_journal(server, load):
-    concern = load(endpoint_of(server))._log._collection.write_concern.document
+    concern = backend_log(load(endpoint_of(server)))._collection.write_concern.document
     assert (concern["w"], concern["j"]) == ("majority", True)
     given = {
         **endpoint_of(server),
@@ -228,7 +228,7 @@ async def test_call_that_was_given_up_begins_nothing_new(server, load):
             await store.save(kept)
         await store.save(kept)
         await asyncio.get_running_loop().run_in_executor(
-            None, store._calls._pool.shutdown
+            None, store._shared.threads._pool.shutdown
         )
     other = load(endpoint_of(server))
     assert as_dicts(await other.retrieve("ada")) == as_dicts(kept)

@@ -29,7 +29,7 @@ from conversations import (
 from rasa_api import backend_log
 from rasa_trackers.event_log import START, Entry, User
 from rasa_trackers.redis.keys import Namespace, hash_tag
-from rasa_trackers.redis.log import _TAKE_OVER, _sha1
+from rasa_trackers.redis.scripts import MIGRATE_LEGACY, sha1_of
 from redis_fixtures import on_servers
 from servers.proxy import TcpProxy
 from servers.redis import REDIS, VALKEY, RedisCluster, RedisSentinel, RedisServer
@@ -170,7 +170,7 @@ async def test_conversation_that_rasas_store_never_stops_changing(
     """The deadline is not looked at in between, so there must be another end."""
     client.set("tracker:ada", rasas_text("ada", session_start()))
     store = connect(timeout=1)
-    monkeypatch.setattr(backend_log(store), "_take_over", lambda *_: None)
+    monkeypatch.setattr(backend_log(store)._migration, "_migrate", lambda *_: None)
     with pytest.raises(ConnectionException, match="100 times"):
         await store.retrieve("ada")
 
@@ -288,16 +288,18 @@ async def test_takeover_of_what_has_changed_changes_nothing(client, connect, cha
     store = connect()
     keys = backend_log(store)._namespace.of("ada")
     old = rasas_text("ada", session_start()).encode()
-    known = {"sha1": _sha1(old), "after": 0}
+    known = {"sha1": sha1_of(old), "after": 0}
     if changed == "log":
         await store.save(tracker("ada", turn()))
-        client.set(keys.rasas, old)
+        client.set(keys.legacy, old)
     else:
-        client.set(keys.rasas, rasas_text("ada", session_start() + turn()))
+        client.set(keys.legacy, rasas_text("ada", session_start() + turn()))
     before = {key: client.dump(key) for key in client.scan_iter()}
     user = ('"u"', "1.5", "null")
-    backend_log(store)._run(
-        _TAKE_OVER, keys, "", keys.rasas, *known.values(), *user, "{}"
+    backend_log(store)._transport.evaluate(
+        MIGRATE_LEGACY,
+        (keys.log, keys.legacy),
+        *(keys.rasa_1, "", keys.legacy, *known.values(), *user, "{}"),
     )
     assert {key: client.dump(key) for key in client.scan_iter()} == before
 
@@ -487,10 +489,10 @@ async def test_old_conversations_of_prefixes_are_apart(client, connect):
 def test_log_is_in_the_slot_of_rasas_key(prefix, sender_id):
     namespace = Namespace(prefix, with_rasa_1=False)
     keys = namespace.of(sender_id)
-    assert key_slot(keys.log) == key_slot(keys.rasas)
+    assert key_slot(keys.log) == key_slot(keys.legacy)
     assert namespace.sender_of_log(keys.log) == sender_id
-    assert namespace.sender_of_rasas(keys.rasas) == sender_id
-    assert namespace.sender_of_log(keys.rasas) is None
+    assert namespace.sender_of_rasas(keys.legacy) == sender_id
+    assert namespace.sender_of_log(keys.legacy) is None
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -498,7 +500,7 @@ def test_log_is_in_the_slot_of_rasas_key(prefix, sender_id):
 def test_index_of_a_user_is_in_the_slot_of_rasas(prefix, user_id):
     namespace = Namespace(prefix, with_rasa_1=True)
     keys = namespace.of_user(user_id)
-    assert key_slot(keys.own) == key_slot(keys.rasas)
+    assert key_slot(keys.own) == key_slot(keys.legacy)
     for key in keys:
         assert namespace.sender_of_log(key) is None
         assert namespace.sender_of_rasas(key) is None

@@ -28,8 +28,9 @@ from conversations import (
     turn,
 )
 from rasa_api import backend_log
+from rasa_trackers.redis.failures import FAILURES
 from rasa_trackers.redis.keys import Namespace
-from rasa_trackers.redis.log import FAILURES, RedisEventLog
+from rasa_trackers.redis.log import RedisEventLog
 from servers.process import wait_until
 from servers.proxy import TcpProxy
 from servers.redis import REDIS, VALKEY, RedisCluster, RedisSentinel, RedisServer
@@ -156,7 +157,7 @@ async def test_reply_that_is_lost_in_a_cluster(load, redis_cluster):
     await store.save(kept)
     for _ in range(5):
         add(kept, turn())
-        client = backend_log(store)._connected()
+        client = backend_log(store)._transport._connected().__enter__()
         node = client.get_node_from_key("tracker:ada")
         connection = client.get_redis_connection(node).connection_pool.get_connection(
             "EVALSHA"
@@ -428,11 +429,8 @@ async def test_slot_that_is_half_moved(load, flavour):
             with pytest.raises(ConnectionException):
                 await store.retrieve("{tracker:ada}")  # not there, so Rasa's could be
             with pytest.raises(ConnectionException):
-                store._calls.run_blocking(
-                    lambda deadline: store._calls.patiently(
-                        deadline, lambda: backend_log(store).delete("ada")
-                    ),
-                    timeout=1,
+                store._shared.threads.run_blocking(
+                    lambda log: log.delete("ada"), timeout=1
                 )
             for client in (taker, giver):
                 client.execute_command(f"CLUSTER SETSLOT {slot} NODE {ids[1]}")

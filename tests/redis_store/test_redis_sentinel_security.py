@@ -10,7 +10,7 @@ import redis
 import trustme
 from redis.exceptions import RedisClusterException
 
-from rasa_trackers.errors import StoreError
+from rasa_trackers.errors import store_error
 from rasa_trackers.event_log import START
 from rasa_trackers.redis.options import REDIS
 from rasa_trackers.store_options import checked
@@ -205,7 +205,7 @@ def test_sentinel_options_without_a_sentinel_are_a_warning(caplog, name):
 
 
 def test_sentinels_without_endpoints():
-    with pytest.raises(StoreError, match="needs 'endpoints'"):
+    with pytest.raises(type(store_error("")), match="needs 'endpoints'"):
         make_log({"deployment_mode": "sentinel"})
 
 
