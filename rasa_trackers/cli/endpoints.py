@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
 from rasa_trackers.cli.errors import CommandError
-
-if TYPE_CHECKING:
-    from ruamel.yaml import YAML
 
 #: The file that a command reads unless another one is named.
 DEFAULT_FILE = "endpoints.yml"
@@ -81,7 +78,7 @@ def _content(path: Path) -> Any:
         raise CommandError(f"{path} is not valid YAML: it cannot be parsed.") from None
 
 
-def _parser(path: Path) -> YAML:
+def _parser(path: Path) -> Any:
     """A parser that fills in ``${NAME}``, also in the middle of a text.
 
     As ``replace_environment_variables`` in ``rasa.shared.utils.io`` (3.6.21): what is

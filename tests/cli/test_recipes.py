@@ -35,6 +35,13 @@ _VARYING = (
 )
 
 
+INTRODUCTION = (
+    "Each block is the output of a real run, which a test repeats. The stores are named "
+    "by the `endpoints.yml` that Rasa reads; without `-e` it is `endpoints.yml` in this "
+    "folder."
+)
+
+
 class Recipe(NamedTuple):
     """A task, and the commands that do it."""
 
@@ -153,9 +160,7 @@ def test_the_page_shows_what_the_commands_say(folder: Path) -> None:
 def _page(folder: Path) -> str:
     parts = [
         "# Recipes",
-        "Each block is the output of a real run, which a test repeats. The stores are "
-        "named by the `endpoints.yml` that Rasa reads; without `-e` it is "
-        "`endpoints.yml` in this folder.",
+        INTRODUCTION,
     ]
     for recipe in RECIPES:
         shown = "\n\n".join(_shown(folder, each, recipe) for each in recipe.commands)

@@ -97,6 +97,8 @@ def drain(context: click.Context, endpoints: Any) -> None:
         handover = Handover(
             store.log,
             spool,
+            # Nobody waits in this process.
+            on_stored=lambda _sender_id, _waiting, _position: None,
             timeout=store.place.values["timeout"],
             secrets=store.secrets,
         )
