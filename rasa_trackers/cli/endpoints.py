@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional
 
 from rasa_trackers.cli.errors import CommandError
+
+logger = logging.getLogger(__name__)
 
 #: The file that a command reads unless another one is named.
 DEFAULT_FILE = "endpoints.yml"
@@ -120,6 +123,18 @@ def _filled_in(path: Path, value: str, node: Any) -> str:
         raise CommandError(
             f"{path}, line {line}, needs environment variables that are not set: "
             f"{names}. Set them as for Rasa."
+        )
+    unset = [
+        name for name in re.findall(r"\$\{(\w+)\}", value) if name not in os.environ
+    ]
+    if unset:
+        # In the middle of a word, Rasa lets it stand.
+        logger.warning(
+            "%s, line %d: the environment variable %s is not set, so its name stays in "
+            "the text, as in Rasa.",
+            path,
+            node.start_mark.line + 1,
+            ", ".join(unset),
         )
     return expanded
 

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 from rasa_trackers.backend import Backend, MadeLog, backend_of
 from rasa_trackers.cli.endpoints import Section, read_section
 from rasa_trackers.cli.errors import CommandError
-from rasa_trackers.store_options import checked
+from rasa_trackers.store_options import COMMON, checked
 
 #: Rasa's own stores: their ``type`` and the backend of this package that shares their
 #: options.
@@ -54,6 +54,55 @@ class Place(NamedTuple):
     make: Callable[[], MadeLog]
     #: ``sql``, ``redis`` or ``mongod`` for a store of Rasa's own.
     rasas_own: Optional[str] = None
+
+
+#: Options that say who connects and how, and not where conversations are.
+_NOT_WHERE = frozenset(
+    {
+        "username",
+        "password",
+        "login_db",
+        "query",
+        "auth_source",
+        "client_options",
+        "create_tables",
+        *(option.name for option in COMMON),
+    }
+)
+
+
+def refuse_same_place(source: Place, target: Place) -> None:
+    """Refuse to copy where the target would get in the way of the source.
+
+    Raises:
+        CommandError: for a store and itself, and for two stores in one place that cannot
+            both be there.
+    """
+    one, other = _where(source), _where(target)
+    if one != other:
+        return
+    if source.rasas_own == target.rasas_own or source.store == "SQLTrackerStore":
+        raise CommandError(
+            f"{source.path} and {target.path} name the same store, so there is nothing to "
+            f"copy."
+            + (
+                " Rasa's own store and this package's share their tables."
+                if source.rasas_own != target.rasas_own
+                else ""
+            )
+        )
+    if source.store == "MongoTrackerStore":
+        raise CommandError(
+            f"{source.path} and {target.path} name the same collection, where Rasa's own "
+            f"store would find documents of rasa_trackers. Let one of them have another "
+            f"'collection' or 'db'."
+        )
+
+
+def _where(place: Place) -> Any:
+    return place.store, {
+        name: value for name, value in place.values.items() if name not in _NOT_WHERE
+    }
 
 
 def place_of(path: Path) -> Place:

@@ -235,6 +235,45 @@ def test_refuses_to_copy_a_store_to_itself(
     assert "same store" in result.err
 
 
+@pytest.mark.parametrize(
+    ("name", "type_name", "says"),
+    [
+        ("sqlite", "SQL", "share their tables"),
+        ("mongo", "mongod", "name the same collection"),
+    ],
+)
+def test_refuses_two_stores_that_cannot_be_in_one_place(
+    make: MakeStore,
+    run: Callable[..., Result],
+    tmp_path: Path,
+    name: str,
+    type_name: str,
+    says: str,
+) -> None:
+    ours = make(name).fill()
+    rasas = Store(name, {**ours.endpoint, "type": type_name}, tmp_path / "rasas.yml")
+    result = run("copy", "--from", ours.path, "--to", rasas.path)
+    assert result.status == 1
+    assert says in result.err
+
+
+def test_goes_back_to_rasas_own_store_in_the_same_redis(
+    make: MakeStore, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    ours = make("redis").fill()
+    rasas = Store("back", {**ours.endpoint, "type": "redis"}, tmp_path / "rasas.yml")
+    arguments = ("copy", "--from", ours.path, "--to", rasas.path, "--verify")
+    assert run(*arguments).status == 0
+    assert run(*arguments).status == 0
+    assert {
+        sender_id: list(map(canonical, texts))
+        for sender_id, texts in rasas.texts().items()
+    } == {
+        sender_id: list(map(canonical, each.events))
+        for sender_id, each in CONVERSATIONS.items()
+    }
+
+
 def test_says_how_to_go_on_when_the_target_is_away(
     make: MakeStore, run: Callable[..., Result], redis_proxy: Any
 ) -> None:

@@ -60,18 +60,12 @@ def command(
     written again: run the command again after an interruption, or to add what is new.
     Users and expiry dates go along. Nothing is erased on either side.
     """
-    from rasa_trackers.cli.places import place_of
+    from rasa_trackers.cli.places import place_of, refuse_same_place
     from rasa_trackers.cli.stores import opened
 
     chosen = selection(senders, since, before)
     source_place, target_place = place_of(source_path), place_of(target_path)
-    if source_place[2:4] == target_place[2:4] and (
-        source_place.rasas_own == target_place.rasas_own
-    ):
-        raise CommandError(
-            f"{source_path} and {target_path} name the same store, so there is nothing "
-            f"to copy."
-        )
+    refuse_same_place(source_place, target_place)
     with opened(None, place=source_place, must_exist=True) as source, opened(
         None, place=target_place
     ) as target:
