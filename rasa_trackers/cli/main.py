@@ -100,13 +100,15 @@ def main() -> None:
 
 def run(arguments: List[str]) -> int:
     """Run a command line; gives the exit status."""
+    if not arguments and "_RASA_TRACKERS_COMPLETE" not in os.environ:
+        click.echo(
+            cli.get_help(click.Context(cli, info_name="rasa-trackers")), err=True
+        )
+        return 2
     try:
         result = cli.main(arguments, prog_name="rasa-trackers", standalone_mode=False)
     except click.exceptions.Exit as done:
         return int(done.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
-        return 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         where = f" See: {context.command_path} --help" if context else ""
