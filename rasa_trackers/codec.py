@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import secrets
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Type
 
+from rasa_trackers.entries import described, entry_of
 from rasa_trackers.errors import store_error
 from rasa_trackers.event_log import Entry
 from rasa_trackers.rasa_versions import Event, event_classes, from_proto_json
@@ -41,50 +41,12 @@ def encode(event: Event, serialise: Optional[Serialise] = None) -> Entry:
             f"NLU component that made it use strings, numbers, booleans, lists and "
             f"dictionaries only."
         ) from error
-    return Entry(
-        data=data,
-        type_name=event.type_name,
-        timestamp=_finite(as_dict.get("timestamp")),
-        intent_name=_intent_name(as_dict),
-        action_name=_text(as_dict.get("name")),
-    )
+    return described(data, {**as_dict, "event": event.type_name})
 
 
 def unreadable(data: str) -> Entry:
     """What goes beside a text that is stored and that this Rasa cannot read."""
-    try:
-        parameters = json.loads(data)
-    except (ValueError, RecursionError):
-        parameters = None
-    parameters = parameters if isinstance(parameters, dict) else {}
-    timestamp = parameters.get("timestamp")
-    return Entry(
-        data=data,
-        type_name=_text(parameters.get("event")) or "unknown",
-        timestamp=timestamp if isinstance(timestamp, float) else None,
-        intent_name=None,
-        action_name=_text(parameters.get("name")),
-    )
-
-
-def _intent_name(as_dict: Dict[str, Any]) -> Optional[str]:
-    parse_data = as_dict.get("parse_data")
-    intent = parse_data.get("intent") if isinstance(parse_data, dict) else None
-    return _text(intent.get("name")) if isinstance(intent, dict) else None
-
-
-def _finite(value: Any) -> Optional[float]:
-    """A number that a database's column takes; any other stays in the event's text."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
-
-
-def _text(value: Any) -> Optional[str]:
-    return value if isinstance(value, str) else None
+    return entry_of(data)
 
 
 #: Reads the JSON that a text begins with. ``json.loads`` looks for white space before

@@ -65,6 +65,11 @@ def _rasas_own(name: str, ours: Type[Exception]) -> Type[Exception]:
     return found
 
 
+def is_store_error(error: BaseException) -> bool:
+    """Whether an error is one of :func:`store_error` or :func:`store_unavailable`."""
+    return isinstance(error, (StoreError, _rasas_own("RasaException", StoreError)))
+
+
 def is_unavailable(error: BaseException) -> bool:
     """Whether an error is one of :func:`store_unavailable`."""
     kinds = (StoreUnavailable, _rasas_own("ConnectionException", StoreUnavailable))

@@ -169,6 +169,10 @@ class DeadlineLog(EventLog):
     def close(self) -> None:
         self._log.close()
 
+    def attempt(self, call: Callable[[], T]) -> T:
+        """Call a function that uses the log's database, with retries as the methods."""
+        return self._with_retries(call)
+
     def _all_batches(self, begin: Callable[[], Iterator[T]]) -> List[T]:
         """Read all batches; after a failure, anew from the first one."""
         beginnings = 0
