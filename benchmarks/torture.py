@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any, Dict
 
+from backends import BACKENDS
 from run import machine
 from stores import versions
 from survival.plan import Plan
 from survival.run import Outcome, run
-from survival.stores import STORES
+from survival.stores import STORES, Target
 
 RESULTS = Path(__file__).with_name("torture.json")
 SECONDS, QUICK_SECONDS = 60.0, 10.0
@@ -23,7 +24,7 @@ SECONDS, QUICK_SECONDS = 60.0, 10.0
 
 def torture(plan: Plan) -> Outcome:
     """Run a plan on a new server."""
-    with STORES[plan.store]() as target:
+    with Target(plan.store) as target:
         return run(plan, target)
 
 
@@ -56,8 +57,9 @@ def main() -> int:
             plan = Plan(name, options.seed, options.seconds)
         outcome = torture(plan)
         wrong = wrong or bool(outcome.wrong)
-        found[STORES[name].label] = outcome.as_figures()
-        print(summary(STORES[name].label, outcome), flush=True)
+        label = BACKENDS[name].label
+        found[label] = outcome.as_figures()
+        print(summary(label, outcome), flush=True)
     now = dt.datetime.now(dt.timezone.utc)
     results = {
         "date": now.isoformat(timespec="seconds"),

@@ -7,13 +7,9 @@ import math
 import secrets
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Type
 
+from rasa_trackers.errors import store_error
 from rasa_trackers.event_log import Entry
-from rasa_trackers.rasa_versions import (
-    Event,
-    RasaException,
-    event_classes,
-    from_proto_json,
-)
+from rasa_trackers.rasa_versions import Event, event_classes, from_proto_json
 
 #: Gives the form of an event that is made text of.
 Serialise = Callable[[Event], Dict[str, Any]]
@@ -39,7 +35,7 @@ def encode(event: Event, serialise: Optional[Serialise] = None) -> Entry:
         # that cannot store either as the escape that it is in JSON.
         data = json.dumps(as_dict if serialise is None else serialise(event))
     except (TypeError, ValueError, RecursionError) as error:
-        raise RasaException(
+        raise store_error(
             f"An event of type '{event.type_name}' cannot be stored, because it holds "
             f"a value that is not JSON: {error}. Let the custom action, channel or "
             f"NLU component that made it use strings, numbers, booleans, lists and "
@@ -189,6 +185,10 @@ class EventDecoder:
             self._classes = event_classes()
             event_class = self._classes.get(type_name)
         return event_class
+
+
+#: Shared by all stores: event types are those of the process.
+DECODER = EventDecoder()
 
 
 def _parsed(data: str) -> Any:

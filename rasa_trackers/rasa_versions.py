@@ -13,7 +13,6 @@ import inspect
 import logging
 import os
 from importlib import metadata
-from importlib.util import find_spec
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -69,34 +68,28 @@ logger = logging.getLogger(__name__)
 
 __all__ = [
     "KNOWS_USERS",
-    "MAKES_STORES_AGAIN",
     "ConnectionException",
     "DialogueStateTracker",
     "Domain",
     "Event",
     "RasaException",
     "TrackerStore",
+    "apply_events",
     "as_stored",
     "broker_messages",
     "conversation_started",
     "current_session_id",
     "event_classes",
     "from_proto_json",
+    "new_tracker",
     "serialiser",
     "session_boundary",
     "starts_session",
-    "tracker_from_events",
     "user_id_of",
 ]
 
 #: Whether a tracker says whose it is: Rasa Pro's does.
 KNOWS_USERS = "user_id" in inspect.signature(DialogueStateTracker.__init__).parameters
-
-#: Whether Rasa makes a store anew after each call that has failed, on the event loop.
-#: ``AuthRetryTrackerStore`` does (Pro 3.21).
-MAKES_STORES_AGAIN = (
-    find_spec(f"{_rasas.__package__}.auth_retry_tracker_store") is not None
-)
 
 # Rasa Pro marks events that come out of a store, so that they get no new identity.
 _REPLAY: Dict[str, Any] = (
@@ -200,48 +193,54 @@ def session_boundary(store: TrackerStore) -> Boundary:
 # Trackers
 
 
-def tracker_from_events(
-    store: TrackerStore,
-    sender_id: str,
-    events: Iterable[Event],
-    user_id: Optional[str] = None,
-    *,
-    is_all: bool = True,
-) -> Optional[DialogueStateTracker]:
-    """A tracker to which ``events`` were applied, in order.
-
-    As ``DialogueStateTracker.from_events`` (3.6.21, Pro 3.21), but one event that
-    cannot be applied costs no more than what it would have set.
+def new_tracker(
+    store: TrackerStore, sender_id: str, user_id: Optional[str]
+) -> DialogueStateTracker:
+    """A tracker without events.
 
     Args:
-        store: Makes the empty tracker.
+        store: Makes it.
         sender_id: The conversation.
-        events: Its events.
-        user_id: Whose conversation it is.
-        is_all: Whether there are no events before these.
-
-    Returns:
-        The tracker; ``None`` if these events build upon older ones.
+        user_id: The user whose conversation it is.
     """
     tracker: DialogueStateTracker = store.init_tracker(sender_id)
     if KNOWS_USERS:
         tracker.user_id = user_id  # type: ignore[attr-defined]
+    return tracker
+
+
+def apply_events(
+    tracker: DialogueStateTracker, events: Iterable[Event], *, is_all: bool
+) -> bool:
+    """Apply events to a tracker, in order.
+
+    As ``DialogueStateTracker.from_events`` (3.6.21, Pro 3.21), but an event that cannot
+    be applied costs no more than what it would have set.
+
+    Args:
+        tracker: The tracker.
+        events: The events.
+        is_all: Whether the conversation has no older events than the tracker gets.
+
+    Returns:
+        ``False`` if an event builds upon older ones; the tracker is of no use then.
+    """
     for event in events:
         try:
             tracker.update(event, **_REPLAY)
         except Exception as error:  # noqa: BLE001
             if isinstance(error, _NEEDS_OLDER_EVENTS) and not is_all:
-                return None
+                return False
             # Any error: the event comes from a database that others write to.
             logger.warning(
                 "An event of type '%s' of conversation %r could not be applied (%s: "
                 "%s). It stays stored: restore it from a backup, or delete it.",
                 event.type_name,
-                sender_id,
+                tracker.sender_id,
                 type(error).__name__,
                 error,
             )
-    return tracker
+    return True
 
 
 def user_id_of(tracker: DialogueStateTracker) -> Any:

@@ -18,6 +18,7 @@ from conversations import (
     tracker,
     turn,
 )
+from rasa_api import backend_log
 from rasa_trackers.event_log import START, Entry
 from rasa_trackers.mongo import MongoTrackerStore, failures
 from rasa_trackers.mongo.log import MongoEventLog
@@ -119,7 +120,7 @@ async def test_indexes_that_are_there_need_no_right(server, load, caplog):
 async def test_index_that_takes_long_does_not_hold_up_the_start(
     server, load, caplog, monkeypatch
 ):
-    monkeypatch.setattr("rasa_trackers.mongo.log._INDEX_PATIENCE", 0.1)
+    monkeypatch.setattr("rasa_trackers.mongo.indexes._PATIENCE", 0.1)
     looks, indexes = [], MongoEventLog._indexes
 
     def look(log):
@@ -169,7 +170,7 @@ def test_what_the_server_says_is_understood(server_with_log, code, transient):
 def server_with_log():
     with FailingServer() as server:
         store = MongoTrackerStore(url=server.url(), timeout=1)
-        yield server, store._log
+        yield server, backend_log(store)
         store.close()
 
 
@@ -197,13 +198,13 @@ async def test_write_concern_that_times_out_stores_each_event_once(server, load)
 
 
 async def test_writes_are_acknowledged_by_a_majority_and_from_the_journal(server, load):
-    concern = load(endpoint_of(server))._log._documents.write_concern.document
+    concern = backend_log(load(endpoint_of(server)))._collection.write_concern.document
     assert (concern["w"], concern["j"]) == ("majority", True)
     given = {
         **endpoint_of(server),
         "url": f"{server.url()}/?directConnection=true&w=1&readPreference=secondary",
     }
-    documents = load(given)._log._documents
+    documents = backend_log(load(given))._collection
     assert documents.write_concern.document["w"] == 1
     assert documents.read_preference == pymongo.ReadPreference.PRIMARY
 
@@ -212,7 +213,7 @@ async def test_writes_are_acknowledged_by_a_majority_and_from_the_journal(server
 async def test_driver_does_not_repeat_writes(server, load, options):
     endpoint = endpoint_of(server, **options)
     endpoint["url"] += "&retryWrites=true"
-    assert load(endpoint)._log._client.options.retry_writes is False
+    assert backend_log(load(endpoint))._client.options.retry_writes is False
 
 
 async def test_call_that_was_given_up_begins_nothing_new(server, load):
@@ -227,7 +228,7 @@ async def test_call_that_was_given_up_begins_nothing_new(server, load):
             await store.save(kept)
         await store.save(kept)
         await asyncio.get_running_loop().run_in_executor(
-            None, store._calls._pool.shutdown
+            None, store._shared.threads._pool.shutdown
         )
     other = load(endpoint_of(server))
     assert as_dicts(await other.retrieve("ada")) == as_dicts(kept)

@@ -11,7 +11,7 @@ from rasa.shared.exceptions import ConnectionException, RasaException
 from rasa.utils.endpoints import EndpointConfig
 
 import rasa_trackers
-from rasa_api import TrackerStore, unwrapped
+from rasa_api import TrackerStore, backend_log, unwrapped
 from rasa_trackers.rasa_versions import KNOWS_USERS
 
 SQL = "rasa_trackers.SQLTrackerStore"
@@ -130,9 +130,7 @@ def test_no_constructor_lets_the_errors_out_that_rasa_hides(
     def fail(*_args, **_kwargs):
         raise error("inside")
 
-    monkeypatch.setattr(
-        "rasa_trackers.tracker_store.EventLogTrackerStore.__init__", fail
-    )
+    monkeypatch.setattr("rasa_trackers.store_options.checked", fail)
     refused(load, endpoint, "cannot start", "inside")
 
 
@@ -291,7 +289,7 @@ def test_tls_of_the_environment(load, postgresql, monkeypatch):
     load({**postgresql, "query": {"sslmode": "disable"}})
     # Which file it is to trust is asked of a server with TLS only.
     monkeypatch.setenv("SQL_TRACKER_STORE_SSL_ROOT_CERTIFICATE", "ours.pem")
-    engine = load({**postgresql, "query": {"sslmode": "disable"}})._log._engine
+    engine = backend_log(load({**postgresql, "query": {"sslmode": "disable"}})).engine
     assert engine.url.query == {"sslmode": "disable", "sslrootcert": "ours.pem"}
 
 

@@ -25,19 +25,20 @@ from rasa.shared.exceptions import ConnectionException, RasaException
 from sqlalchemy.engine.url import make_url
 
 from conversations import add, as_dicts, conversation, dicts, tracker, turn
+from rasa_api import backend_log
 from rasa_trackers.event_log import START, Entry, User
 from rasa_trackers.rasa_versions import KNOWS_USERS
-from rasa_trackers.sql import oracle
+from rasa_trackers.sql import reading
 from rasa_trackers.sql.connection import engine_url
-from rasa_trackers.sql.log import _READ_BATCH
-from rasa_trackers.sql.oracle import FAILURES, OracleEventLog, codes, lock_id
-from rasa_trackers.sql.oracle_connection import (
-    attempt,
-    choose_driver,
-    connect_within,
-    oracle_engine,
-    place,
-)
+from rasa_trackers.sql.oracle import log as oracle_log
+from rasa_trackers.sql.oracle import setup
+from rasa_trackers.sql.oracle import statements as oracle_statements
+from rasa_trackers.sql.oracle.address import place
+from rasa_trackers.sql.oracle.client import attempt, choose_driver
+from rasa_trackers.sql.oracle.engine import oracle_engine
+from rasa_trackers.sql.oracle.failures import FAILURES, codes
+from rasa_trackers.sql.oracle.log import OracleEventLog
+from rasa_trackers.sql.oracle.statements import lock_id
 from rasa_trackers.sql.schema import tables
 from servers import h2_driver
 from servers.h2 import H2Server
@@ -64,33 +65,38 @@ def on_h2(test):
 def statements(log):
     """All SQL that a log sends in its work, by name."""
     compiled = {
-        name: str(getattr(log, name).compile(log._engine))
+        name: str(getattr(log.statements, name).compile(log.engine))
         for name in (
-            "_read_newest",
-            "_read_before",
-            "_read_all",
-            "_newest_id",
-            "_delete_events",
-            "_delete_expired",
-            "_delete_expiry",
-            "_insert_expiry",
-            "_lock",
-            "_unlock",
-            "_draw",
-            "_insert_events",
-            "_delete_user",
-            "_delete_expired_user",
-            "_insert_user",
-            "_change_user",
-            "_texts",
-            "_sender_ids",
-            "_active",
-            "_lowest_id",
+            "read_newest",
+            "read_newest_before",
+            "read_all",
+            "read_all_before",
+            "newest_id",
+            "delete_events",
+            "delete_replaced",
+            "expired",
+            "overdue",
+            "delete_expiry",
+            "insert_expiry",
+            "keep_expiry",
+            "delete_overdue",
+            "lock",
+            "unlock",
+            "draw",
+            "insert_events",
+            "delete_user",
+            "insert_user",
+            "change_user",
+            "texts",
+            "sender_ids",
+            "active",
+            "lowest_id",
         )
     }
-    theirs = log._users_conversations("u", 10, 5)
-    compiled["_users_conversations"] = str(theirs.compile(log._engine))
-    compiled["block of 2"] = str(log._block(2).compile(log._engine))
+    theirs = log.statements.conversations_of("u", 10, 5)
+    compiled["conversations_of"] = str(theirs.compile(log.engine))
+    compiled["block of 2"] = str(log.append_block.whole(2).compile(log.engine))
+    compiled["comparison"] = str(log.append_block.comparison().compile(log.engine))
     return compiled
 
 
@@ -104,7 +110,7 @@ def log_of(version, schema=None, module=h2_driver):
     if hasattr(engine.dialect, "_supports_offset_fetch"):
         # What SQLAlchemy 2.0 sets when it connects.
         engine.dialect._supports_offset_fetch = version >= (12,)
-    names = tables(schema, with_users=True)
+    names = tables(schema)
     return OracleEventLog(engine, names, name="Oracle", record_exp=60.0)
 
 
@@ -177,7 +183,7 @@ def complaints(sql):
 def looked_at(sql):
     """Without what the lint below mistakes for something else."""
     # A list that is kept short.
-    assert _READ_BATCH < 1000
+    assert reading._READ_BATCH < 1000
     sql = re.sub(r"IN \((__\[POSTCOMPILE_|:)sender_ids[^()]*\)", "", sql)
     # A column that is a query of its own.
     return re.sub(r"\(SELECT users.user_id [^()]*\) AS user_id", "user_id", sql)
@@ -189,7 +195,7 @@ def test_sql_has_nothing_that_oracle_rejects(version):
         assert complaints(looked_at(sql)) == [], name
         if version < (12,):
             assert "FETCH FIRST" not in sql, name
-    for _, sql in log_of(version)._statements():
+    for _, sql in setup.statements(log_of(version)):
         assert complaints(sql) == []
 
 
@@ -246,8 +252,8 @@ def test_sql_follows_a_grammar_of_oracles(version):
         text = text.replace("OFFSET 5 ROWS\n FETCH FIRST", "FETCH FIRST")
         assert syntax_errors(text) == [], name
     for number in (1, 8, 50):
-        assert syntax_errors(log._block_text(number)) == [], number
-    for _, sql in log._statements():
+        assert syntax_errors(log.append_block.whole_text(number)) == [], number
+    for _, sql in setup.statements(log):
         assert syntax_errors(sql) == []
         if "INDEX" in sql:
             assert syntax_errors(f"{sql} ONLINE") == []
@@ -273,21 +279,21 @@ def test_sql_follows_a_grammar_of_oracles(version):
     ],
 )
 def test_grammar_finds_a_block_that_is_broken(old, new):
-    block = log_of((19, 3))._block_text(1)
+    block = log_of((19, 3)).append_block.whole_text(1)
     assert old in block
     assert syntax_errors(block.replace(old, new))
 
 
 def test_reading_asks_for_no_more_than_the_page():
     """On 11.2 by ROWNUM around the sorted rows, so that it stops the index scan."""
-    newest = statements(log_of((11, 2)))["_read_newest"]
+    newest = statements(log_of((11, 2)))["read_newest"]
     assert newest.index("ORDER BY events.id DESC") < newest.index("ROWNUM <= :limit")
 
 
 def test_schema_stands_before_each_name():
     log = log_of((19, 3), schema="rasa_data")
     block = statements(log)["block of 2"]
-    for text in (block, log.script()):
+    for text in (block, setup.script(log)):
         assert not re.search(
             r"(?<![.\w])(events_seq|events|rasa_trackers_expiry|ix_\w+)\b", text
         )
@@ -295,7 +301,7 @@ def test_schema_stands_before_each_name():
 
 
 def test_script_makes_the_columns_that_the_store_uses():
-    made = dict(log_of((11, 2))._statements())
+    made = dict(setup.statements(log_of((11, 2))))
     for table in tables():
         if isinstance(table, sa.Table):
             for column in table.c:
@@ -520,7 +526,7 @@ def test_connection_is_asked_after_it_lay_unused(recorded, recorder, monkeypatch
     assert not recorder.named("ping")
     now = time.monotonic()
     monkeypatch.setattr(
-        "rasa_trackers.sql.oracle_connection.time",
+        "rasa_trackers.sql.oracle.engine.time",
         types.SimpleNamespace(monotonic=lambda: now + 60),
     )
     recorded.append("ada", [ENTRY], START)
@@ -553,7 +559,7 @@ def test_connecting_says_where_and_until_when(recorder):
 
 def test_clob_is_fetched_as_text_by_the_dialect(recorded):
     """A CLOB that comes as an object costs a round trip, or more, to read."""
-    with recorded._engine.connect() as connection:
+    with recorded.engine.connect() as connection:
         raw = connection.connection.dbapi_connection
     var = raw.outputtypehandler(raw.cursor(), "DATA", h2_driver.CLOB, 0, 0, 0)
     assert var.type not in (h2_driver.CLOB, None)
@@ -570,9 +576,9 @@ def address(**options):
         "db": "rasa.db",
         "username": "rasa",
         "password": "x",
-        "query": None,
+        "query": {},
     }
-    return place(engine_url(**{**defaults, **options}), 4)
+    return place(engine_url({**defaults, **options}), 4)
 
 
 @pytest.mark.parametrize(
@@ -761,18 +767,6 @@ def test_silent_peer_is_given_up_in_time(load, thin, peer):
     assert time.monotonic() - before < 20
 
 
-def test_silent_peer_leaves_no_thread_behind(load, thin):
-    with silent_port() as port:
-        with pytest.raises(ConnectionException):
-            load({**ENDPOINT, "port": port})
-        deadline = time.monotonic() + 60
-        while any(
-            thread.name == "rasa_trackers-connect" for thread in threading.enumerate()
-        ):
-            assert time.monotonic() < deadline, "still waits for the silent peer"
-            time.sleep(0.05)
-
-
 def test_peer_that_closes_at_once_is_a_connection_error(load, thin):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -807,7 +801,7 @@ def test_connection_that_comes_too_late_is_closed():
         return Late()
 
     with pytest.raises(TimeoutError):
-        connect_within(0.1, connect)
+        attempt(0.1, connect, threading.Semaphore(1))
     go_on.set()
     assert closed.wait(60)
 
@@ -817,7 +811,7 @@ def test_error_while_connecting_is_passed_on():
         raise KeyError("x")
 
     with pytest.raises(KeyError):
-        connect_within(5, connect)
+        attempt(5, connect, threading.Semaphore(1))
 
 
 def _client_library_is_there():
@@ -933,7 +927,7 @@ WITH_CLIENT = """
 import asyncio, sys, threading
 from rasa.shared.exceptions import ConnectionException
 from rasa_trackers import OracleTrackerStore
-from rasa_trackers.sql.oracle import OracleEventLog
+from rasa_trackers.sql.oracle.log import OracleEventLog
 
 driver, folder, port = sys.argv[1:]
 sys.modules[{{"cx_Oracle": "oracledb", "oracledb": "cx_Oracle"}}[driver]] = None
@@ -1051,12 +1045,13 @@ APPEND = """
 import contextlib
 import sqlalchemy.exc
 from rasa_trackers.event_log import Entry
-from rasa_trackers.sql import oracle
+from rasa_trackers.sql.oracle import log as oracle_log
+from rasa_api import backend_log
 
-oracle._LONGEST_VARCHAR = 32767
+oracle_log.LONGEST_VARCHAR = 32767
 OracleEventLog.open = lambda log: None
-log = make("ANSWERS")._log
-type(log._engine.dialect).initialize = lambda dialect, connection: None
+log = backend_log(make("ANSWERS"))
+type(log.engine.dialect).initialize = lambda dialect, connection: None
 entry = Entry("x" * %d, "slot", 1753011122.123457, None, "name")
 with contextlib.suppress(sqlalchemy.exc.DatabaseError):
     log.append("ada", [entry] * 2, 0)
@@ -1088,7 +1083,7 @@ def test_longer_text_would_be_a_clob_of_oracles_client(client_folder, driver):
     assert [note for note in notes if note.startswith("bind data_")] == [
         f"bind data_{number} 112 8" for number in range(2)
     ]
-    assert oracle._LONGEST_VARCHAR == 8191
+    assert oracle_log.LONGEST_VARCHAR == 8191
 
 
 @CLIENT_DRIVERS
@@ -1097,8 +1092,8 @@ def test_many_long_texts_are_one_call_of_oracles_client(client_folder, driver):
     script = (
         (APPEND % 40_000).partition("with")[0]
         + """
-with log._engine.connect() as connection:
-    connection.execute(log._insert_events, log._rows("ada", [entry] * 60))
+with log.engine.connect() as connection:
+    connection.execute(log.statements.insert_events, [row("ada", entry)] * 60)
 """
     )
     _, notes = with_client(driver, client_folder, 1, script)
@@ -1182,7 +1177,7 @@ def test_certificate_that_is_refused_is_not_tried_again():
 
 
 def executed(store, statement):
-    with store._log._engine.connect() as connection:
+    with backend_log(store).engine.connect() as connection:
         try:
             result = connection.exec_driver_sql(statement)
             return [tuple(row) for row in result] if result.returns_rows else None
@@ -1208,7 +1203,7 @@ async def test_sql_store_with_an_oracle_dialect_is_the_same(
             {**endpoint, "type": "rasa_trackers.SQLTrackerStore", "dialect": dialect},
             domain,
         )
-        assert isinstance(other._log, OracleEventLog)
+        assert isinstance(backend_log(other), OracleEventLog)
         assert as_dicts(await other.retrieve_full_tracker("ada")) == dicts(events)
 
 
@@ -1244,8 +1239,8 @@ async def test_tables_of_rasas_store_are_used_as_they_are(
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
 
     async def indexed():
-        with store._log._engine.connect() as connection:
-            return store._log._has_tail_index(connection)
+        with backend_log(store).engine.connect() as connection:
+            return setup.has_tail_index(backend_log(store), connection)
 
     await eventually(indexed)
 
@@ -1255,49 +1250,39 @@ async def test_tables_of_rasas_store_are_used_as_they_are(
 async def test_other_workers_numbers_are_skipped(make_store, big):
     """As on RAC, where a session may draw from another range than the one before."""
     store = make_store()
-    store._log.append("ada", [ENTRY] * 3, START)
+    backend_log(store).append("ada", [ENTRY] * 3, START)
     number_from(store, 3000)
-    last = store._log.append("ada", [ENTRY], store._log.read_back("ada").events[-1][0])
+    last = backend_log(store).append(
+        "ada", [ENTRY], backend_log(store).read_back("ada").events[-1][0]
+    )
     number_from(store, 2900)
     new = [ENTRY._replace(data=f"{number}") for number in range(60 if big else 3)]
-    position = store._log.append("ada", new, last)
+    position = backend_log(store).append("ada", new, last)
     assert position > last
-    page = store._log.read_back("ada", len(new))
+    page = backend_log(store).read_back("ada", len(new))
     assert [stored.data for stored in page.events] == [entry.data for entry in new]
 
 
 @on_oracle
 @pytest.mark.parametrize("big", [False, True])
 def test_sequence_that_is_far_behind_is_an_error(make_store, monkeypatch, big):
-    monkeypatch.setattr(oracle, "_LARGEST_GAP", 20)
+    monkeypatch.setattr(oracle_statements, "LARGEST_GAP", 20)
     store = make_store()
     number_from(store, 3000)
-    last = store._log.append("ada", [ENTRY], START)
+    last = backend_log(store).append("ada", [ENTRY], START)
     number_from(store, 2000)
-    saved = tracker("ada", conversation(1, 8 if big else 1))
     with pytest.raises(RasaException, match="START WITH"):
-        store._calls.run_blocking(
-            lambda deadline: store._append(
-                deadline,
-                "ada",
-                store._encode(deadline, list(saved.events)),
-                last,
-                None,
-                False,
-                None,
-            ),
-            timeout=5,
-        )
-    assert len(store._log.read_back("ada").events) == 1
-    store._log.append("grace", [ENTRY], START)
+        backend_log(store).append("ada", [ENTRY] * (60 if big else 1), last)
+    assert len(backend_log(store).read_back("ada").events) == 1
+    backend_log(store).append("grace", [ENTRY], START)
 
 
 @on_oracle
 def test_row_that_stands_for_the_lock_is_never_seen(make_store):
     store, other = make_store(), make_store()
-    with store._log._writing("ada") as connection:
-        assert list(other._log.sender_ids()) == []
-        assert other._log.read_back("ada").events == []
+    with backend_log(store)._writing("ada") as connection:
+        assert list(backend_log(other).sender_ids()) == []
+        assert backend_log(other).read_back("ada").events == []
         assert connection.execute(
             sa.text("SELECT COUNT(*) FROM events WHERE id < 0")
         ).scalar_one()
@@ -1308,18 +1293,22 @@ def test_row_that_stands_for_the_lock_is_never_seen(make_store):
 def test_append_waits_for_the_one_before_and_sees_what_it_wrote(make_store):
     store, other = make_store(), make_store()
     outcome = []
-    with store._log._writing("ada") as connection:
+    with backend_log(store)._writing("ada") as connection:
         thread = threading.Thread(
-            target=lambda: outcome.append(other._log.append("ada", [ENTRY], START))
+            target=lambda: outcome.append(
+                backend_log(other).append("ada", [ENTRY], START)
+            )
         )
         thread.start()
-        assert other._log.append("grace", [ENTRY], START), "others are not held up"
+        assert backend_log(other).append("grace", [ENTRY], START), (
+            "others are not held up"
+        )
         thread.join(0.5)
         assert thread.is_alive(), "it does not wait"
-        store._log._insert(connection, "ada", [ENTRY], START)
+        backend_log(store)._insert(connection, "ada", [ENTRY], START)
     thread.join(60)
     assert outcome == [None]
-    assert len(store._log.read_back("ada").events) == 1
+    assert len(backend_log(store).read_back("ada").events) == 1
 
 
 #: One block, and several statements.
@@ -1329,7 +1318,7 @@ EITHER_WAY = pytest.mark.parametrize("events", [1, 51])
 @on_oracle
 @EITHER_WAY
 def test_append_writes_only_where_the_log_ends(make_store, events):
-    log = make_store()._log
+    log = backend_log(make_store())
     batch = [ENTRY] * events
     assert log.append("ada", batch, 5) is None
     position = log.append("ada", batch, START)
@@ -1347,18 +1336,20 @@ def test_conversation_that_a_store_without_expiry_went_on_with_is_kept(
 ):
     expiring, other = make_store(record_exp=3600), make_store()
     batch = [ENTRY] * events
-    position = expiring._log.append("ada", batch, START)
+    position = backend_log(expiring).append("ada", batch, START)
     assert executed(expiring, "SELECT last_id FROM rasa_trackers_expiry") == [
         (position,)
     ]
-    position = other._log.append("ada", batch, position)
+    position = backend_log(other).append("ada", batch, position)
     executed(expiring, "UPDATE rasa_trackers_expiry SET expires_at = 0")
-    position = expiring._log.append("ada", batch, position)
-    assert len(expiring._log.read_back("ada").events) == 3 * events
+    position = backend_log(expiring).append("ada", batch, position)
+    assert len(backend_log(expiring).read_back("ada").events) == 3 * events
     executed(expiring, "UPDATE rasa_trackers_expiry SET expires_at = 0")
-    assert expiring._log.append("ada", batch, position) is None, "it has expired"
-    assert expiring._log.append("ada", batch, START) > position
-    assert len(expiring._log.read_back("ada").events) == events
+    assert backend_log(expiring).append("ada", batch, position) is None, (
+        "it has expired"
+    )
+    assert backend_log(expiring).append("ada", batch, START) > position
+    assert len(backend_log(expiring).read_back("ada").events) == events
 
 
 @on_h2
@@ -1369,14 +1360,14 @@ def test_conversation_that_a_store_without_expiry_went_on_with_is_kept(
 def test_round_trips(make_store, events, characters, expected):
     store = make_store()
     batch = [ENTRY._replace(data="x" * characters)] * events
-    store._log.append("ada", batch, START)
-    with store._log._engine.connect() as connection:
+    backend_log(store).append("ada", batch, START)
+    with backend_log(store).engine.connect() as connection:
         raw = connection.connection.dbapi_connection
     before = raw.round_trips
-    store._log.append("grace", batch, START)
+    backend_log(store).append("grace", batch, START)
     assert raw.round_trips - before == expected
     before = raw.round_trips
-    store._log.read_back("grace", 100)
+    backend_log(store).read_back("grace", 100)
     assert raw.round_trips - before == 1
 
 
@@ -1395,10 +1386,10 @@ def test_worker_that_comes_second_takes_what_the_first_one_made(
     missing = ["events", "events_seq", "rasa_trackers_expiry"]
     if KNOWS_USERS:
         missing.append("users")
-    monkeypatch.setattr(OracleEventLog, "_missing", lambda *_: missing)
+    monkeypatch.setattr(setup, "missing_objects", lambda *_: missing)
     first, second = make_store(record_exp=60), make_store(record_exp=60)
-    position = first._log.append("ada", [ENTRY], START)
-    assert second._log.append("ada", [ENTRY], position) > position
+    position = backend_log(first).append("ada", [ENTRY], START)
+    assert backend_log(second).append("ada", [ENTRY], position) > position
 
 
 @on_h2
@@ -1414,7 +1405,7 @@ def test_index_of_another_name_is_taken(make_store, monkeypatch):
         return original(cursor, statement, parameters)
 
     monkeypatch.setattr(h2_driver.Cursor, "execute", execute)
-    assert make_store()._log.append("ada", [ENTRY], START)
+    assert backend_log(make_store()).append("ada", [ENTRY], START)
 
 
 @on_oracle
@@ -1427,7 +1418,7 @@ def test_without_create_tables_no_ddl_is_run(make_store, monkeypatch):
     assert "oracle.sql" in message
     make_store(create_tables=True)
     statement = []
-    monkeypatch.setattr(OracleEventLog, "_create", lambda *_: statement.append(1))
+    monkeypatch.setattr(setup, "create", lambda *_: statement.append(1))
     make_store(create_tables=False)
     assert not statement
 
@@ -1436,7 +1427,7 @@ def test_without_create_tables_no_ddl_is_run(make_store, monkeypatch):
 async def test_script_makes_what_a_store_without_ddl_needs(
     make_store, oracle_server, endpoint
 ):
-    script = Path(oracle.__file__).with_name("oracle.sql").read_text(encoding="utf-8")
+    script = Path(setup.__file__).with_name("oracle.sql").read_text(encoding="utf-8")
     lines = [line for line in script.splitlines() if not line.startswith("--")]
     for statement in "\n".join(lines).split(";"):
         if statement.strip():
@@ -1445,8 +1436,8 @@ async def test_script_makes_what_a_store_without_ddl_needs(
     saved = tracker("ada", conversation(1, 1))
     await store.save(saved)
     assert as_dicts(await store.retrieve("ada")) == as_dicts(saved)
-    with store._log._engine.connect() as connection:
-        assert store._log._has_tail_index(connection)
+    with backend_log(store).engine.connect() as connection:
+        assert setup.has_tail_index(backend_log(store), connection)
 
 
 @on_oracle
@@ -1509,24 +1500,26 @@ def test_all_that_a_store_sends_is_looked_at(make_store):
     sa.event.listen(sa.engine.Engine, "before_cursor_execute", note)
     try:
         store = make_store(record_exp=60)
-        store._log.append("ada", [ENTRY], START)
-        store._log.append("grace", [ENTRY] * 51, START)
+        backend_log(store).append("ada", [ENTRY], START)
+        backend_log(store).append("grace", [ENTRY] * 51, START)
         executed(store, "UPDATE rasa_trackers_expiry SET expires_at = 0")
-        store._log.purge_expired()
-        end = store._log.append("ada", [ENTRY] * 8, START)
-        store._log.replace("ada", [ENTRY], end)
-        page = store._log.read_back("ada", 1)
-        store._log.read_back("ada", 1, page.events[0].position)
-        store._log.read_back("ada")
-        store._log.sender_ids()
-        store._log.count_conversations(0.0)
+        backend_log(store).purge_expired()
+        end = backend_log(store).append("ada", [ENTRY] * 8, START)
+        backend_log(store).replace("ada", [ENTRY], end)
+        page = backend_log(store).read_back("ada", 1)
+        backend_log(store).read_back("ada", 1, page.events[0].position)
+        backend_log(store).read_back("ada")
+        assert list(backend_log(store).sender_ids())
+        assert list(backend_log(store).count_conversations(0.0))
         if KNOWS_USERS:
-            store._log.append("ada", [], page.events[-1].position, User("u", 1.0))
-            assert store._log.conversations_of("u", 1)
-        store._log.delete("ada")
-        store._log._create_tail_index()
-        with store._log._engine.connect() as connection:
-            assert store._log._is_small(connection)
+            backend_log(store).append(
+                "ada", [], page.events[-1].position, User("u", 1.0)
+            )
+            assert backend_log(store).conversations_of("u", 1)
+        backend_log(store).delete("ada")
+        setup.create_tail_index(backend_log(store))
+        with backend_log(store).engine.connect() as connection:
+            assert setup.is_small(backend_log(store), connection)
     finally:
         sa.event.remove(sa.engine.Engine, "before_cursor_execute", note)
     kinds = {re.match(r"\s*(\w+)", sql).group(1).upper() for sql in sent}
@@ -1539,19 +1532,19 @@ def test_all_that_a_store_sends_is_looked_at(make_store):
 @on_oracle
 def test_only_the_index_may_take_longer_than_a_call(make_store):
     store = make_store()
-    log = store._log
-    index = log._tables.tail_index.name
+    log = backend_log(store)
+    index = log.tables.tail_index.name
     executed(store, f"DROP INDEX {index}")
     limits = {}
 
     def note(connection, _cursor, sql, *_rest):
         limits[sql.split()[0]] = connection.connection.dbapi_connection.call_timeout
 
-    sa.event.listen(log._engine, "before_cursor_execute", note)
-    log._create_tail_index()
+    sa.event.listen(log.engine, "before_cursor_execute", note)
+    setup.create_tail_index(log)
     assert limits == {"CREATE": 0}
-    with log._engine.connect() as connection:
-        assert log._has_tail_index(connection)
+    with log.engine.connect() as connection:
+        assert setup.has_tail_index(log, connection)
     # That connection is not used for anything else.
     for number in range(10):
         log.append(str(number), [ENTRY], START)

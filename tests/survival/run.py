@@ -164,21 +164,15 @@ class Writers:
     def _start(self, number: int) -> None:
         small = self._plan.has_small_pool(number, self._lives[number])
         self._lives[number] += 1
-        pools = [
-            (self._target.endpoint(one), self._target.environment(one))
-            for one in (False, True)
-        ]
-        self.small_pools += small and pools[0] != pools[1]
+        endpoint, environment = self._target.reached(small)
+        self.small_pools += (endpoint, environment) != self._target.reached(False)
         task = writer.Task(
             self._plan,
             number,
             journal=self.file(number, "journal"),
             log=self.file(number, "log"),
-            endpoint={
-                **self._target.endpoint(small),
-                "timeout": self._plan.timeout,
-            },
-            environment=self._target.environment(small),
+            endpoint={**endpoint, "timeout": self._plan.timeout},
+            environment=environment,
             modules=list(self._target.modules),
             stop=self._stop,
             disk_full=self._target.disk_full,
@@ -335,7 +329,7 @@ def _in_journals(plan: Plan, saves: Sequence[Save]) -> Dict[str, int]:
 def _unreadable(target: Target, stored: Stored) -> List[str]:
     """Conversations that Rasa does not read as they are stored."""
     with driver_of(target):
-        endpoint = EndpointConfig(**target.endpoint(False))
+        endpoint = EndpointConfig(**target.reached(False)[0])
         store = unwrapped(TrackerStore.create(endpoint, Domain.empty()))
     try:
         return asyncio.run(_look(store, stored))
