@@ -365,6 +365,8 @@ def docker(session: nox.Session) -> None:
         session.run(*added, "-qq", *packages, env=environment, external=True)
     session.run(
         *("pytest", "docker/tests", "--durations=10"),
+        # Images take minutes, in which a test only waits for them.
+        *("--log-cli-level=INFO", "--timeout=900"),
         *session.posargs,
         env={"RASA": OPEN_SOURCE.rasa, "RASA_PRO": PRO.rasa},
         interrupt_timeout=60,

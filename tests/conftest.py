@@ -22,8 +22,12 @@ def pytest_configure() -> None:
 
 
 # A machine that has much to do is no failure of what is tested on it.
-hypothesis.settings.register_profile("without deadline", deadline=None)
-hypothesis.settings.load_profile("without deadline")
+hypothesis.settings.register_profile(
+    "slow machine",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("slow machine")
 
 pytest_plugins = [
     "alone",

@@ -294,7 +294,10 @@ async def test_sessions_are_those_of_rasa(store, domain, parts, after_expiry):
 @settings(
     max_examples=60,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+    ],
 )
 def test_sessions_of_random_histories_are_those_of_rasa(
     store, domain, parts, after_expiry, engine

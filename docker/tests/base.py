@@ -38,7 +38,7 @@ def build_debian(engine: Engine) -> str:
     return DEBIAN_IMAGE
 
 
-def build_rasa(engine: Engine, tag: str, rasa: str, python: str) -> str:
+def build_rasa(engine: Engine, tag: str, rasa: str, python: str, compiled: str) -> str:
     """Build an image with Rasa upon Debian's.
 
     Args:
@@ -46,6 +46,9 @@ def build_rasa(engine: Engine, tag: str, rasa: str, python: str) -> str:
         tag: Its name.
         rasa: Requirement, such as `rasa==3.6.21`.
         python: The interpreter's path in Debian's image.
+        compiled: The folder of site-packages that is compiled. For everything in it
+            this takes as long as it saves in three starts of Rasa; pip should be
+            compiled here and not in each image that is built upon this one.
 
     Returns:
         Its name.
@@ -56,7 +59,12 @@ def build_rasa(engine: Engine, tag: str, rasa: str, python: str) -> str:
         tag,
         Path(__file__).with_name("rasa.Dockerfile"),
         context,
-        {"DEBIAN": DEBIAN_IMAGE, "RASA": rasa, "PYTHON": python},
+        {
+            "DEBIAN": DEBIAN_IMAGE,
+            "RASA": rasa,
+            "PYTHON": python,
+            "COMPILED": compiled,
+        },
         mounts=uv_mounts(),
     )
     return tag

@@ -4,8 +4,9 @@ import json
 import os
 import subprocess
 import sysconfig
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Dict, Iterator
+from typing import Any, Dict, Iterator
 
 import pytest
 
@@ -14,6 +15,8 @@ import compose
 import instant_client
 import stores
 from engine import CHECKOUT, Engine, compose_services, run
+
+pytest_plugins = ["hanging"]
 
 RASA_IMAGE = "rasa/rasa:3.6.21-full"
 PRO_IMAGE = "rasa/rasa-pro:3.21.0"
@@ -48,19 +51,36 @@ def debian_image(engine: Engine) -> str:
 
 
 @pytest.fixture(scope="session")
-def rasa_image(engine: Engine, debian_image: str) -> str:
-    """Rasa's image, or what stands in for it."""
-    assert debian_image
-    python = f"/opt/python/bin/python{sysconfig.get_python_version()}"
-    return base.build_rasa(engine, RASA_IMAGE, os.environ["RASA"], python)
+def builds(engine: Engine, debian_image: str) -> Iterator[Dict[str, "Future[Any]"]]:
+    """Images that are built two at a time, while tests run that need none of them."""
+    with ThreadPoolExecutor(2) as pool:
+        python = f"/opt/python/bin/python{sysconfig.get_python_version()}"
+        rasa, pro = os.environ["RASA"], os.environ["RASA_PRO"]
+        yield {
+            "rasa": pool.submit(
+                base.build_rasa, engine, RASA_IMAGE, rasa, python, compiled="."
+            ),
+            "stores": pool.submit(stores.build, engine, debian_image),
+            # On Debian's own Python.
+            "pro": pool.submit(
+                base.build_rasa, engine, PRO_IMAGE, pro, "/usr/bin/python3", "pip"
+            ),
+        }
+        pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture(scope="session")
-def pro_image(engine: Engine, debian_image: str) -> str:
-    """An image with Rasa Pro, on Debian's own Python."""
-    assert debian_image
-    rasa = os.environ["RASA_PRO"]
-    return base.build_rasa(engine, PRO_IMAGE, rasa, "/usr/bin/python3")
+def rasa_image(builds: Dict[str, "Future[Any]"]) -> str:
+    """Rasa's image, or what stands in for it."""
+    image: str = builds["rasa"].result()
+    return image
+
+
+@pytest.fixture(scope="session")
+def pro_image(builds: Dict[str, "Future[Any]"]) -> str:
+    """An image with Rasa Pro."""
+    image: str = builds["pro"].result()
+    return image
 
 
 def bake(engine: Engine, tag: str, image: str) -> str:
@@ -81,9 +101,9 @@ def baked_pro_image(engine: Engine, pro_image: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def store_images(engine: Engine, debian_image: str) -> None:
+def store_images(builds: Dict[str, "Future[Any]"]) -> None:
     """All other images of docker-compose.yml, or what stands in for them."""
-    stores.build(engine, debian_image)
+    builds["stores"].result()
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,13 @@ RUN useradd -rm -d /app -s /sbin/nologin -g root -u 1001 rasa
 # wheels bring don't compile, and never will.
 ARG PYTHON
 ARG RASA
+ARG COMPILED
 ENV PATH="/opt/venv/bin:$PATH"
 RUN export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt UV_CACHE_DIR=/uv-cache \
     && uv venv --quiet --seed --python "${PYTHON}" /opt/venv \
     && uv pip install --quiet --link-mode copy --python /opt/venv/bin/python "${RASA}" \
-    && (python -m compileall -q -j 0 /opt/venv/lib > /dev/null || true)
+    && cd /opt/venv/lib/python*/site-packages \
+    && (python -m compileall -q -j 0 ${COMPILED} > /dev/null || true)
 
 ENV HOME=/app
 WORKDIR /app

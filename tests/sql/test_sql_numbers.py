@@ -46,7 +46,7 @@ def test_append_goes_on_where_the_low_ids_are_taken(log):
     run(log, RESET)
     before = time.monotonic()
     assert log.append("grace", entries("x", "y"), START) > end
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 8
     assert texts(log, "ada") == ["a", "b", "c"]
     assert texts(log, "grace") == ["x", "y"]
 
@@ -100,7 +100,7 @@ def test_user_without_the_right_gets_the_statement_at_once(postgresql, postgres_
     before = time.monotonic()
     with pytest.raises(Exception, match=r"setval\('events_id_seq', 3\);") as refused:
         log.append("ada", entries("d"), end)
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 8
     assert log.classify(refused.value) is None, "an error of ours, and not tried again"
     assert texts(log, "ada") == ["a", "b", "c"]
     log.close()
