@@ -143,6 +143,8 @@ class RedisEventLog(EventLog):
     ) -> Optional[int]:
         user_json, started_json = ("", "")
         if user is not None and self.keeps_users:
+            # An error for half a surrogate pair: JSON would join two halves.
+            user.user_id.encode()
             user_json, started_json = map(json.dumps, user)
         added_to, kept, life = "", b"", self._life
         looked_up: Optional[Looked] = None
