@@ -36,13 +36,22 @@ def store_error(text: str) -> Exception:
     return _rasas_own("RasaException", StoreError)(text)
 
 
-def store_unavailable(text: str) -> Exception:
-    """The error to raise for a server that cannot be reached in time.
+def store_unavailable(text: str, *, is_away: bool = False) -> Exception:
+    """The error to raise for a call that could not be carried out in time.
 
     Args:
         text: What happened and what to do about it, without any password.
+        is_away: Whether the database as a whole is away, so that other calls would fail
+            as well.
     """
-    return _rasas_own("ConnectionException", StoreUnavailable)(text)
+    error = _rasas_own("ConnectionException", StoreUnavailable)(text)
+    error.is_away = is_away  # type: ignore[attr-defined]
+    return error
+
+
+def says_away(error: BaseException) -> bool:
+    """Whether an error says that the database as a whole is away."""
+    return getattr(error, "is_away", False) is True
 
 
 def _rasas_own(name: str, ours: Type[Exception]) -> Type[Exception]:

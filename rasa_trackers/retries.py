@@ -74,7 +74,12 @@ class DeadlineLog(EventLog):
     """
 
     def __init__(
-        self, log: EventLog, deadline: Deadline, secrets: Sequence[Optional[str]] = ()
+        self,
+        log: EventLog,
+        deadline: Deadline,
+        secrets: Sequence[Optional[str]] = (),
+        *,
+        waits_while_away: bool = True,
     ) -> None:
         """Bind a log to a deadline.
 
@@ -82,6 +87,7 @@ class DeadlineLog(EventLog):
             log: The log to call.
             deadline: Until when.
             secrets: Passwords that the driver could put into an error's text.
+            waits_while_away: Whether to try again while the database is away.
         """
         self.name = log.name
         self.max_sender_id = log.max_sender_id
@@ -91,6 +97,7 @@ class DeadlineLog(EventLog):
         self.is_in_doubt = False
         self._log = log
         self._secrets = secrets
+        self._waits_while_away = waits_while_away
 
     def open(self) -> None:
         self._with_retries(self._log.open)
@@ -190,7 +197,8 @@ class DeadlineLog(EventLog):
                 failure = self._log.classify(error)
                 if failure is None:
                     raise
-                if not failure.transient or self.deadline.left() <= pause:
+                is_final = failure.away and not self._waits_while_away
+                if is_final or not failure.transient or self.deadline.left() <= pause:
                     raise self._translated(error, failure) from self._cause(error)
                 if not retried:
                     # An outage is reported once, and not by each call that meets it.
@@ -214,7 +222,7 @@ class DeadlineLog(EventLog):
         remedy = failure.remedy or "Check the server's log."
         text = f"{self.name}: {self._text(error)}. {remedy}"
         if failure.transient or failure.away:
-            return store_unavailable(text)
+            return store_unavailable(text, is_away=failure.away)
         return store_error(text)
 
     def _text(self, error: Exception) -> str:
@@ -232,5 +240,6 @@ def silent(name: str, deadline: Deadline) -> Exception:
     return store_unavailable(
         f"{name} did not answer within {deadline.timeout:g} seconds. Check that the "
         f"server runs, can be reached and is not overloaded; the option 'timeout' of the "
-        f"tracker store sets how long to wait."
+        f"tracker store sets how long to wait.",
+        is_away=True,
     )

@@ -86,7 +86,7 @@ class Availability:
 
         The outage begins if it is. A server that is slow but answers is waited for.
         """
-        self._start_probing()
+        self._start_probing(pause=0.0)
 
     def begin(self, reason: str) -> None:
         """Take the database for away."""
@@ -97,23 +97,29 @@ class Availability:
             self.is_readable = False
             self.away_since = time.time()
         self._on_begin(reason)
-        self._start_probing()
+        # Not at once: a server that is only read-only would answer, and what was to be
+        # saved is not in the spool yet.
+        self._start_probing(pause=_PROBE_INTERVAL)
 
     def close(self) -> None:
         """Probe no more."""
         self._is_closed = True
         self._wake.set()
 
-    def _start_probing(self) -> None:
+    def _start_probing(self, *, pause: float) -> None:
         with self._lock:
             if self._is_probing or self._is_closed:
                 return
             self._is_probing = True
         threading.Thread(
-            target=self._probe_until_it_is_back, name="rasa_trackers-probe", daemon=True
+            target=self._probe_until_it_is_back,
+            args=(pause,),
+            name="rasa_trackers-probe",
+            daemon=True,
         ).start()
 
-    def _probe_until_it_is_back(self) -> None:
+    def _probe_until_it_is_back(self, pause: float) -> None:
+        self._wake.wait(pause)
         while not self._is_closed:
             begun_at = time.monotonic()
             try:

@@ -7,6 +7,7 @@ import threading
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from rasa_trackers.appending import append_once
+from rasa_trackers.errors import is_unavailable
 from rasa_trackers.event_log import EventLog, User, timestamp_of
 from rasa_trackers.outage.spool import Spool
 from rasa_trackers.retries import Deadline, DeadlineLog
@@ -99,7 +100,12 @@ class Handover:
             waiting = self._spool.waiting(sender_id)
             if waiting is None:
                 return
-            log = DeadlineLog(self._log, Deadline(self._timeout), self._secrets)
+            log = DeadlineLog(
+                self._log,
+                Deadline(self._timeout),
+                self._secrets,
+                waits_while_away=False,
+            )
             started = timestamp_of(waiting.entries[0].data)
             user = waiting.user
             position = append_once(
@@ -119,21 +125,22 @@ class Handover:
             self._stored_events += len(waiting.entries)
             self._call_back(sender_id, waiting.last)
 
-    def hand_over_first(self, is_away: Callable[[Exception], bool]) -> None:
+    def hand_over_first(self) -> None:
         """Store what waits of one conversation, as a test of the server."""
         for sender_id in sorted(self._spool.sender_ids()):
-            if self._hand_over_or_refuse(sender_id, is_away):
+            if self._hand_over_or_refuse(sender_id):
                 return
 
-    def hand_over_all(self, is_away: Callable[[Exception], bool]) -> None:
+    def hand_over_all(self) -> None:
         """Store all that waits.
 
-        Args:
-            is_away: Whether an error says that the database is away again. Then it is
-                raised. Any other error concerns one conversation, which stays.
+        A conversation that the server refuses stays in the spool, and the others go on.
+
+        Raises:
+            ConnectionException: when the server is away again.
         """
         for sender_id in sorted(self._spool.sender_ids()):
-            self._hand_over_or_refuse(sender_id, is_away)
+            self._hand_over_or_refuse(sender_id)
 
     def take_totals(self) -> Tuple[int, int]:
         """How many conversations and events were stored since the last time."""
@@ -141,13 +148,11 @@ class Handover:
         self._stored_conversations, self._stored_events = set(), 0
         return totals
 
-    def _hand_over_or_refuse(
-        self, sender_id: str, is_away: Callable[[Exception], bool]
-    ) -> bool:
+    def _hand_over_or_refuse(self, sender_id: str) -> bool:
         try:
             self.hand_over(sender_id)
         except Exception as error:
-            if is_away(error):
+            if is_unavailable(error):
                 raise
             self._refuse(sender_id, error)
             return False

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Callable, Iterator, List, Optional, Sequence
 
-from rasa_trackers.errors import is_unavailable, store_unavailable
+from rasa_trackers.errors import is_unavailable, says_away, store_unavailable
 from rasa_trackers.event_log import (
     Conversation,
     Entry,
@@ -81,6 +81,7 @@ class OutageLog(EventLog):
         )
         self._is_open = False
         self._opening = threading.Lock()
+        self._draining = threading.Lock()
         self.availability = Availability(
             log.name,
             self._look,
@@ -127,8 +128,23 @@ class OutageLog(EventLog):
         after: int,
         user: Optional[User] = None,
     ) -> Optional[int]:
-        if self.availability.is_away:
-            return self._keep(sender_id, entries, after, user)
+        if not self.availability.is_away:
+            try:
+                return self._append(sender_id, entries, after, user)
+            except Exception:
+                # It may have been carried out. The hand-over compares.
+                if not self._goes_on():
+                    raise
+        return self._keep(sender_id, entries, after, user)
+
+    def _append(
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User],
+    ) -> Optional[int]:
+        """Append to the log in the database."""
         self._hand_over(sender_id)
         resolved = self._resolved(sender_id, after)
         if resolved is None:
@@ -185,14 +201,19 @@ class OutageLog(EventLog):
     def read_back(
         self, sender_id: str, limit: Optional[int] = None, before: Optional[int] = None
     ) -> Page:
-        if self.availability.is_away:
-            return self._read_without_database(sender_id, limit, before)
-        self._hand_over(sender_id)
-        with self._watched():
-            page = self._log.read_back(sender_id, limit, before)
-        if self._spool is not None:
-            self._recent.note_page(sender_id, page, before)
-        return page
+        if not self.availability.is_away:
+            try:
+                self._hand_over(sender_id)
+                with self._watched():
+                    page = self._log.read_back(sender_id, limit, before)
+            except Exception:
+                if not self._goes_on():
+                    raise
+            else:
+                if self._spool is not None:
+                    self._recent.note_page(sender_id, page, before)
+                return page
+        return self._read_without_database(sender_id, limit, before)
 
     def sender_ids(self) -> Iterator[Sequence[str]]:
         self._refuse_in_outage("listed")
@@ -241,6 +262,10 @@ class OutageLog(EventLog):
         else:
             self._handover.when_stored(sender_id, position, callback)
 
+    def _goes_on(self) -> bool:
+        """Whether an outage is known now, and there is a spool for it."""
+        return self.availability.is_away and self._spool is not None
+
     def _keep(
         self,
         sender_id: str,
@@ -265,7 +290,12 @@ class OutageLog(EventLog):
                     return None
             if not entries:
                 return after  # without events there is nothing to lose
-            return self._spool.append(sender_id, entries, after, user, copy or _NOTHING)
+            position = self._spool.append(
+                sender_id, entries, after, user, copy or _NOTHING
+            )
+        if not self.availability.is_away:  # the outage has ended meanwhile
+            self._drain_in_background()
+        return position
 
     def _read_without_database(
         self, sender_id: str, limit: Optional[int], before: Optional[int]
@@ -294,7 +324,8 @@ class OutageLog(EventLog):
         try:
             page = self._log.read_back(sender_id, limit, before)
         except Exception as error:
-            if self._is_away(error):
+            failure = self._log.classify(error)
+            if failure is not None and failure.away:
                 return _NOTHING
             raise
         self._recent.note_page(sender_id, page, before)
@@ -340,18 +371,14 @@ class OutageLog(EventLog):
             failure = self._log.classify(error)
             if failure is not None and failure.away:
                 self.availability.failed(failure, self._described(error))
-            elif is_unavailable(error):  # of a hand-over, which has tried long enough
-                self.availability.suspect()
+            elif says_away(error):  # of a hand-over
+                self.availability.begin(str(error))
             raise
         self.availability.succeeded()
 
     def _described(self, error: Exception) -> str:
         text = " ".join(str(getattr(error, "orig", None) or error).split())
         return redact(text or type(error).__name__, self._secrets).rstrip(".")
-
-    def _is_away(self, error: Exception) -> bool:
-        failure = self._log.classify(error)
-        return is_unavailable(error) or bool(failure and failure.away)
 
     def _on_begin(self, reason: str) -> None:
         spool = self._spool
@@ -390,9 +417,9 @@ class OutageLog(EventLog):
         if self._handover is None:
             return True
         try:
-            self._handover.hand_over_first(self._is_away)
+            self._handover.hand_over_first()
         except Exception as error:
-            if not self._is_away(error):
+            if not is_unavailable(error):
                 raise
             return False
         return True
@@ -426,20 +453,24 @@ class OutageLog(EventLog):
     def _hand_over_all(self) -> None:
         if self._handover is not None:
             with self._watched():
-                self._handover.hand_over_all(self._is_away)
+                self._handover.hand_over_all()
 
     def _drain_in_background(self) -> None:
-        """Store what other processes, or earlier ones, have left in a file."""
-        if self._spool is None or not self._spool.is_durable:
+        """Store what this process, another one or an earlier one has left waiting."""
+        if self._spool is None or not self._spool.sender_ids():
             return
-        if self._spool.sender_ids():
+        if self._draining.acquire(blocking=False):
             threading.Thread(
                 target=self._drain, name="rasa_trackers-drain", daemon=True
             ).start()
 
     def _drain(self) -> None:
-        with contextlib.suppress(Exception):
+        try:
             self._hand_over_all()
+        except Exception as error:  # noqa: BLE001 - the next call or outage tries again
+            logger.debug("%s: not all that waits is stored yet: %s", self.name, error)
+        finally:
+            self._draining.release()
 
     def _refuse_in_outage(self, done: str) -> None:
         if self.availability.is_away:
