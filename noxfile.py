@@ -1,10 +1,30 @@
 """What is checked, and against which Rasa: `nox -s lint types demo tests docker`."""
 
+from __future__ import annotations
+
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any, Callable, Dict, Optional, Sequence
 
 import nox
+import nox.command
+
+# What needs neither Nox nor Rasa is there, and has tests.
+sys.path.insert(0, str(Path(__file__).with_name("tests")))
+from pythons import (
+    GENERATIONS,
+    OPEN_SOURCE,
+    PRO,
+    Choice,
+    Generation,
+    Outcome,
+    advice,
+    choose,
+    newest,
+)
 
 nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "uv"
@@ -18,28 +38,67 @@ os.environ.pop("PYTHONPATH", None)
 # From bytecode Rasa starts in a third of the time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# The one place that says which Rasa is tested on which Python; .python-version has to
-# name each of these. Of Rasa Pro, the oldest and the newest that it allows.
-PYTHON, RASA, PRO = "3.10", "rasa==3.6.21", "rasa-pro==3.21.0"
-MATRIX = [
-    nox.param(python, rasa, id=f"{rasa.replace('==', '-')}-python{python}")
-    for rasa, pythons in {RASA: ("3.8", "3.9", PYTHON), PRO: ("3.11", "3.14")}.items()
-    for python in pythons
+# `nox -s tests` runs these, and `nox -s matrix` all. On each Rasa and Python:
+CONTRACT = [
+    "tests/test_codec.py",
+    "tests/test_event_log.py",
+    "tests/test_hanging.py",
+    "tests/test_memory.py",
+    "tests/test_package.py",
+    "tests/test_pythons.py",
+]
+# On the newest Python of the oldest and the newest Rasa, whose drivers differ most:
+STORES = [
+    "tests/test_erasure.py",
+    "tests/test_event_broker.py",
+    "tests/test_mongo.py",
+    "tests/test_oracle.py",
+    "tests/test_redis.py",
+    "tests/test_sql.py",
+    "tests/test_tracker_store.py",
+]
+# Once, on Rasa Open Source, since a server of Rasa Pro asks for a licence:
+END_TO_END = [
+    (
+        "tests/test_end_to_end.py::"
+        "test_a_conversation_goes_on_after_the_server_was_killed[postgresql]"
+    ),
 ]
 
-# What is tested each time: the oldest and the newest. Each takes 8 to 11 minutes.
-EXTREMES = [MATRIX[0], MATRIX[-1]]
+# Processes that share the tests. Half of the time tests wait for something.
+WORKERS = ("--numprocesses=3", "--dist=worksteal")
 
-# Processes that share the tests. Much of their time is spent waiting.
-WORKERS = ("--numprocesses=2", "--dist=worksteal")
+
+def _name(generation: Generation, python: str) -> str:
+    return f"{generation.rasa.replace('==', '-')}-python{python}"
+
+
+# All that `nox -s matrix` can run on. CI runs it on the extremes: `nox -t extremes`.
+PAIRS = [(python, each) for each in GENERATIONS for python in each.pythons]
+MATRIX = [
+    nox.param(
+        *(python, generation),
+        id=_name(generation, python),
+        tags=["extremes"] if (python, generation) in (PAIRS[0], PAIRS[-1]) else [],
+    )
+    for python, generation in PAIRS
+]
+
+# Of what runs on one Rasa alone.
+PYTHON = OPEN_SOURCE.pythons[-1]
 
 # Servers and conversations are those of the tests.
 BENCHMARK = {"PYTHONPATH": "tests"}
 
 
+def install(session: nox.Session, *requirements: str) -> None:
+    """Install, and show what is fetched, since that takes minutes the first time."""
+    session.install(*requirements, silent=False)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
-    session.install("--group", "lint")
+    install(session, "--group", "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
@@ -47,58 +106,210 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=PYTHON)
 def types(session: nox.Session) -> None:
     # Beside Rasa, so that what is taken from it is checked against its own types.
-    session.install(RASA, "--group", "types")
+    install(session, *OPEN_SOURCE.requirements, "--group", "types")
     session.run("mypy")
 
 
-@nox.session(python=PYTHON)
+@nox.session
 def demo(session: nox.Session) -> None:
     """Shows a conversation that outlives the server it began on."""
-    session.install(RASA, ".", "--group", "servers")
+    machine = Machine(session)
+    python = machine.newest(OPEN_SOURCE)
+    if not python:
+        session.error(advice(OPEN_SOURCE))
+    environment = Environment(session, f"demo-python{python}", machine.found[python])
+    environment.install(*OPEN_SOURCE.requirements, ".", "--group", "servers")
     # On Ctrl-C the demo stops its server, which Nox's own 0.3 s leave no time for.
-    session.run("python", "tests/demo.py", interrupt_timeout=10)
+    environment.run("python", "tests/demo.py", interrupt_timeout=10)
 
 
 @nox.session
-@nox.parametrize("python,rasa", EXTREMES)
-def tests(session: nox.Session, rasa: str) -> None:
-    """Tests on the oldest Rasa and Python and on the newest."""
-    _tests(session, rasa)
+def tests(session: nox.Session) -> None:
+    """Tests each Rasa on the oldest and the newest Python that can be had."""
+    machine = Machine(session)
+    choices = [machine.choose(generation) for generation in GENERATIONS]
+    tested = [choice for choice in choices if choice.pythons]
+    session.log("\n  ".join(["Tested now:", *map(str, choices)]))
+    if not tested:
+        session.error(" ".join(advice(generation) for generation in GENERATIONS))
+    outcomes = []
+    for choice in tested:
+        for python in choice.pythons:
+            paths = list(CONTRACT)
+            if python == choice.pythons[-1]:
+                paths += STORES if choice in (tested[0], tested[-1]) else []
+                paths += END_TO_END if choice.generation == OPEN_SOURCE else []
+            path = machine.found[python]
+            outcomes.append(_outcome(session, choice.generation, python, path, paths))
+    session.log("\n  ".join(["Tested were:", *map(str, [*choices, *outcomes])]))
+    if not all(outcome.succeeded for outcome in outcomes):
+        session.error("not all tests passed")
+
+
+def _outcome(
+    session: nox.Session,
+    generation: Generation,
+    python: str,
+    path: str,
+    tested: Sequence[str],
+) -> Outcome:
+    """Run tests on a Rasa and a Python, where a failure does not keep others away."""
+    session.log(f"{generation.label} on Python {python}")
+    name = _name(generation, python)
+    report = Path(session.create_tmp(), f"{name}.xml")
+    report.unlink(missing_ok=True)
+    try:
+        environment = Environment(session, f"tests-{name}", path)
+        environment.install(*generation.requirements, ".", "--group", "tests")
+        arguments = (*tested, f"--junitxml={report}", *session.posargs)
+        _pytest(environment.run, arguments)
+        succeeded = True
+    except nox.command.CommandFailed:
+        succeeded = False
+    text = report.read_text("utf-8") if report.exists() else ""
+    return Outcome.of_junit(generation.label, python, succeeded, text)
 
 
 @nox.session(default=False)
-@nox.parametrize("python,rasa", MATRIX)
-def matrix(session: nox.Session, rasa: str) -> None:
-    """Tests on every Rasa and Python; takes 50 minutes."""
-    _tests(session, rasa)
+@nox.parametrize("python,generation", MATRIX)
+def matrix(session: nox.Session, generation: Generation) -> None:
+    """Tests everything on every Rasa and Python; takes an hour."""
+    install(session, *generation.requirements, ".", "--group", "tests")
+    _pytest(session.run, session.posargs)
 
 
-def _tests(session: nox.Session, rasa: str) -> None:
-    session.install(rasa, ".", "--group", "tests")
+def _pytest(run: Callable[..., object], arguments: Sequence[str]) -> None:
+    # What is fetched is shown before pytest hides what tests print.
+    run("python", "-m", "servers.fetch", env={"PYTHONPATH": "tests"})
     # `pytest`, not `python -m pytest`, which would put the sources on sys.path.
-    session.run(
+    run(
         "pytest",
         # Each would have containers of its own, and Oracle's alone takes 2 GB.
-        *(() if "--docker" in session.posargs else WORKERS),
-        *session.posargs,
+        *(() if "--docker" in arguments else WORKERS),
+        *arguments,
         # What SQLAlchemy 2.0 drops warns on 1.4, and our own warnings are failures.
         env={"SQLALCHEMY_WARN_20": "1"},
         interrupt_timeout=30,
     )
 
 
-# Of the environment in which Rasa Pro is measured beside it.
-PRO_PYTHON = "3.11"
+class Machine:
+    """The Pythons that this machine has, and those that it can download.
+
+    Args:
+        session: Runs uv.
+    """
+
+    def __init__(self, session: nox.Session) -> None:
+        self._session = session
+        named = {python for each in GENERATIONS for python in each.pythons}
+        paths = {python: self._find(python) for python in named}
+        #: The interpreter's path by version.
+        self.found = {python: path for python, path in paths.items() if path}
+        listed = self._uv("list", "--only-downloads", "--all-versions")
+        self._fetchable = {one for one in named if f"cpython-{one}." in listed}
+
+    def choose(self, generation: Generation) -> Choice:
+        """Choose Pythons for a generation, and download what is not installed."""
+        while True:
+            choice = choose(generation, self.found, self._fetchable)
+            if all(self._has(python) for python in choice.pythons):
+                return choice
+
+    def newest(self, generation: Generation) -> str:
+        """Choose one, and download it if none is installed; "" if none can be had."""
+        while True:
+            python = newest(generation, self.found, self._fetchable)
+            if not python or self._has(python):
+                return python
+
+    def _has(self, python: str) -> bool:
+        if python not in self.found:
+            self._session.log(f"Python {python} is not installed; downloading it")
+            self._session.run(
+                *("uv", "python", "install", python),
+                # Only for here: without a link from the user's own programs.
+                env={"UV_PYTHON_INSTALL_BIN": "0"},
+                success_codes=range(256),
+            )
+            path = self._find(python)
+            if not path:
+                # What keeps one from being downloaded keeps the others, too; and uv
+                # tries for 8 seconds.
+                self._fetchable.clear()
+                return False
+            self.found[python] = path
+        return True
+
+    def _find(self, python: str) -> str:
+        path = self._uv("find", "--system", "--no-python-downloads", python)
+        return path if Path(path).is_absolute() else ""
+
+    def _uv(self, *arguments: str) -> str:
+        """What `uv python` prints, but for errors: pyenv has some for what it lacks."""
+        printed = self._session.run(
+            *("uv", "python", *arguments),
+            silent=True,
+            log=False,
+            stderr=subprocess.DEVNULL,
+            success_codes=range(256),
+        )
+        return str(printed).strip()
+
+
+class Environment:
+    """An environment that a session makes for a Python which it has chosen.
+
+    Nox has its own only for a Python that is named before the session begins.
+
+    Args:
+        session: Makes it, beside its own.
+        name: Of the folder.
+        path: The interpreter's.
+    """
+
+    def __init__(self, session: nox.Session, name: str, path: str) -> None:
+        self._session = session
+        folder = Path(session.virtualenv.location).with_name(name)
+        self._programs = folder / Path(session.bin).name
+        self._variables = {
+            "PATH": f"{self._programs}{os.pathsep}{os.environ['PATH']}",
+            "UV_PYTHON": str(folder),
+            "VIRTUAL_ENV": str(folder),
+        }
+        made = ("uv", "venv", "--quiet", "--allow-existing", "--python", path)
+        session.run_install(*made, str(folder))
+
+    def install(self, *requirements: str) -> None:
+        """Install, and show what is fetched."""
+        command = ("uv", "pip", "install", *requirements)
+        self._session.run_install(*command, env=self._variables)
+
+    def run(
+        self,
+        program: str,
+        *arguments: str,
+        env: Optional[Dict[str, str]] = None,
+        **how: Any,
+    ) -> None:
+        """Run a program of the environment."""
+        self._session.run(
+            str(self._programs / program),
+            *arguments,
+            env={**self._variables, **(env or {})},
+            external=True,
+            **how,
+        )
 
 
 @nox.session(python=PYTHON, default=False)
 def bench(session: nox.Session) -> None:
     """Measures all stores; writes benchmarks/ and its part of the README."""
-    session.install(RASA, ".", "--group", "bench")
+    install(session, *OPEN_SOURCE.requirements, ".", "--group", "bench")
     pro = Path(session.virtualenv.location, "rasa-pro")
     python = pro / session.virtualenv.bin_paths[0].rpartition(os.sep)[2] / "python"
-    session.run("uv", "venv", "--allow-existing", "--python", PRO_PYTHON, str(pro))
-    session.run("uv", "pip", "install", "--python", str(python), PRO, ".")
+    session.run("uv", "venv", "--allow-existing", "--python", PRO.pythons[0], str(pro))
+    session.run("uv", "pip", "install", "--python", str(python), PRO.rasa, ".")
     measured = ["benchmarks/run.py", "--pro", str(python), *session.posargs]
     session.run("python", *measured, env=BENCHMARK, interrupt_timeout=30)
     session.run("python", "benchmarks/report.py", "--only", "benchmark")
@@ -107,7 +318,7 @@ def bench(session: nox.Session) -> None:
 @nox.session(name="bench-check", python=PYTHON, default=False)
 def bench_check(session: nox.Session) -> None:
     """Fails if a turn is slow beside Rasa's own stores, or grows with age."""
-    session.install(RASA, ".", "--group", "bench")
+    install(session, *OPEN_SOURCE.requirements, ".", "--group", "bench")
     # The README has the figures of the data files.
     session.run("python", "benchmarks/report.py", "--check", silent=True)
     checked = ["benchmarks/ratios.py", *session.posargs]
@@ -117,7 +328,7 @@ def bench_check(session: nox.Session) -> None:
 @nox.session(python=PYTHON, default=False)
 def torture(session: nox.Session) -> None:
     """Lets all go wrong at once and counts what survives; takes seconds and a seed."""
-    session.install(RASA, ".", "--group", "bench")
+    install(session, *OPEN_SOURCE.requirements, ".", "--group", "bench")
     tortured = ["benchmarks/torture.py", *session.posargs]
     session.run("python", *tortured, env=BENCHMARK, interrupt_timeout=30)
     session.run("python", "benchmarks/report.py", "--only", "torture")
@@ -142,26 +353,19 @@ DOCKER_TOOLS = {
 def docker(session: nox.Session) -> None:
     """Builds the images and runs them. For Debian 12, as root, without Docker."""
     # Rasa, since the suite is run on the services of docker-compose.yml, too.
-    session.install(RASA, ".", "--group", "docker")
+    install(session, *OPEN_SOURCE.requirements, ".", "--group", "docker")
     missing = [tool for tool in DOCKER_TOOLS if not shutil.which(tool)]
     if missing:
         packages = " ".join(DOCKER_TOOLS[tool] for tool in missing).split()
         if not shutil.which("apt-get") or os.geteuid():
             session.error(f"This needs Debian 12 and root, to install: {packages}")
         environment = {"DEBIAN_FRONTEND": "noninteractive"}
-        install = ("apt-get", "install", "--yes", "--no-install-recommends")
+        added = ("apt-get", "install", "--yes", "--no-install-recommends")
         session.run("apt-get", "update", "-qq", external=True)
-        session.run(*install, "-qq", *packages, env=environment, external=True)
+        session.run(*added, "-qq", *packages, env=environment, external=True)
     session.run(
-        # The first test's limit in seconds is the base image's too.
-        *(
-            "pytest",
-            "docker/tests",
-            "--timeout=800",
-            "--session-timeout=900",
-            "--durations=10",
-        ),
+        *("pytest", "docker/tests", "--durations=10"),
         *session.posargs,
-        env={"RASA": RASA, "RASA_PRO": PRO},
+        env={"RASA": OPEN_SOURCE.rasa, "RASA_PRO": PRO.rasa},
         interrupt_timeout=60,
     )

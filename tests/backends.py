@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, ContextManager, Dict, Iterator
+from typing import Any, Callable, ContextManager, Dict, Iterator, Optional, Tuple
+from urllib.parse import urlsplit
 
 import pytest
 
-from servers import h2, h2_driver
-from servers.oracle import OracleAccess
-from servers.redis import RedisAccess, RedisCluster
+from servers.meters import Meter, bytes_on_the_way, steps_of_sqlite
+from servers.process import HOST
 
 #: What a backend yields: the tracker_store section of an endpoints.yml that names a
 #: database of the test's own.
@@ -32,6 +33,13 @@ class Backend:
     database: DatabaseContext
     #: Whether a second store with the same endpoint sees the same conversations.
     durable: bool = True
+    #: Host and port of the one server that an endpoint names, and an endpoint by which
+    #: that server is reached through another port of this machine. ``None`` where there
+    #: is no such server.
+    address: Optional[Callable[[Endpoint], Tuple[str, int]]] = None
+    through: Optional[Callable[[Endpoint, int], Endpoint]] = None
+    #: Counts what calls ask of the database at an endpoint; ``None`` where nothing can.
+    meter: Optional[Callable[[Endpoint], ContextManager[Meter]]] = None
 
 
 @contextlib.contextmanager
@@ -71,9 +79,11 @@ def _oracle(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
 
     H2 by a driver that passes for cx_Oracle, also in processes that the test starts.
     """
+    from servers import h2, h2_driver
+
     server = request.getfixturevalue("oracle_server")
     database = server.create_database()
-    if isinstance(server, OracleAccess):
+    if not isinstance(server, h2.H2Server):
         yield dict(server.endpoint)
         server.drop_database(database)
         return
@@ -102,6 +112,8 @@ def _redis(fixture: str, **options: Any) -> DatabaseContext:
 
 def redis_endpoint(server: Any, **options: Any) -> Endpoint:
     """How a Redis server, cluster or Sentinel of ``servers.redis`` is configured."""
+    from servers.redis import RedisAccess, RedisCluster
+
     endpoint: Endpoint = {"type": "rasa_trackers.RedisTrackerStore"}
     if isinstance(server, RedisAccess):
         endpoint.update(url=server.host, port=server.port, username=server.username)
@@ -130,19 +142,53 @@ def _mongo(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
     server.drop_database(database)
 
 
+def _url_and_port(endpoint: Endpoint) -> Tuple[str, int]:
+    return endpoint["url"], endpoint["port"]
+
+
+def _other_port(endpoint: Endpoint, port: int) -> Endpoint:
+    return {**endpoint, "url": HOST, "port": port}
+
+
+def _mongo_address(endpoint: Endpoint) -> Tuple[str, int]:
+    url = urlsplit(endpoint["url"])
+    assert url.hostname
+    assert url.port
+    return url.hostname, url.port
+
+
+def _mongo_through(endpoint: Endpoint, port: int) -> Endpoint:
+    # Directly: a replica set would name the server's own port.
+    return {**endpoint, "url": f"mongodb://{HOST}:{port}/?directConnection=true"}
+
+
+def _networked(
+    name: str,
+    database: DatabaseContext,
+    address: Callable[[Endpoint], Tuple[str, int]] = _url_and_port,
+    through: Callable[[Endpoint, int], Endpoint] = _other_port,
+) -> Backend:
+    """A backend whose server is reached over one port."""
+
+    def meter(endpoint: Endpoint) -> ContextManager[Meter]:
+        return bytes_on_the_way(address(endpoint), functools.partial(through, endpoint))
+
+    return Backend(name, database, address=address, through=through, meter=meter)
+
+
 BACKENDS: Dict[str, Backend] = {
     backend.name: backend
     for backend in (
         Backend("memory", _memory, durable=False),
-        Backend("sqlite", _sqlite),
-        Backend("postgresql", _postgresql),
+        Backend("sqlite", _sqlite, meter=steps_of_sqlite),
+        _networked("postgresql", _postgresql),
         Backend("oracle", _oracle),
-        Backend("redis", _redis("redis_server")),
-        Backend("redis-prefix", _redis("redis_server", key_prefix="a{b}[c]:*%")),
-        Backend("valkey", _redis("valkey_server")),
+        _networked("redis", _redis("redis_server")),
+        _networked("redis-prefix", _redis("redis_server", key_prefix="a{b}[c]:*%")),
+        _networked("valkey", _redis("valkey_server")),
         Backend("redis-cluster", _redis("redis_cluster")),
         Backend("redis-sentinel", _redis("redis_sentinel")),
-        Backend("mongo", _mongo),
+        _networked("mongo", _mongo, _mongo_address, _mongo_through),
     )
 }
 DURABLE = [name for name, backend in BACKENDS.items() if backend.durable]

@@ -19,6 +19,7 @@ from conversations import (
     tracker,
     turn,
 )
+from rasa_api import backend_log
 from rasa_trackers.event_log import Entry, Failure
 
 
@@ -56,7 +57,7 @@ async def test_deleting_an_unknown_conversation_is_no_error(store, sender_id):
 
 
 async def test_sender_id_that_is_no_text_is_an_error(store):
-    with pytest.raises(RasaException, match="its sender id is a int"):
+    with pytest.raises(RasaException, match="the sender id is a int"):
         await store.delete(1)
 
 
@@ -73,7 +74,7 @@ async def test_deleted_conversation_begins_anew(store):
 async def test_delete_waits_for_a_save_that_is_under_way(store):
     """Else the conversation would be there again a moment later."""
     saving = asyncio.ensure_future(store.save(tracker("ada", conversation(1, 1))))
-    while not store._turns:  # noqa: ASYNC110 - it has begun after a step or two
+    while not store._shared.turns._last:  # noqa: ASYNC110 - it has begun after a step or two
         await asyncio.sleep(0)
     await store.delete("ada")
     assert saving.done()
@@ -120,9 +121,11 @@ async def test_long_conversation_is_changed(store):
 async def test_tracker_that_has_all_changes_nothing(store):
     events = conversation(2, 1)
     await store.save(tracker("ada", events))
-    before = [event.data for event in store._log.read_back("ada").events]
+    before = [event.data for event in backend_log(store).read_back("ada").events]
     await store.update(await store.retrieve_full_tracker("ada"))
-    assert [event.data for event in store._log.read_back("ada").events] == before
+    assert [
+        event.data for event in backend_log(store).read_back("ada").events
+    ] == before
 
 
 async def test_tracker_without_events_erases_the_conversation(store):
@@ -199,15 +202,15 @@ async def test_event_that_cannot_be_read_is_kept(store, caplog):
     first, second = conversation(1, 1), conversation(1, 1)
     unknown = '{"event": "holo", "timestamp": 1.0, "text": "kept"}'
     await store.save(tracker("ada", first))
-    end = store._log.read_back("ada", limit=1).events[-1].position
-    store._log.append("ada", [Entry(unknown, "holo", 1.0, None, None)], end)
+    end = backend_log(store).read_back("ada", limit=1).events[-1].position
+    backend_log(store).append("ada", [Entry(unknown, "holo", 1.0, None, None)], end)
     kept = await store.retrieve_full_tracker("ada")
     add(kept, second)
     await store.save(kept)
     assert "holo" in caplog.text
 
     def texts():
-        return [event.data for event in store._log.read_back("ada").events]
+        return [event.data for event in backend_log(store).read_back("ada").events]
 
     await store.update(tracker("ada", anonymised(first + second)))
     assert texts().index(unknown) == len(first)
@@ -270,7 +273,7 @@ async def test_update_that_may_have_been_done_is_done_once(store, monkeypatch):
     """The answer is lost, and the call repeated."""
     older, last = conversation(1, 1), conversation(1, 1)
     await store.save(tracker("ada", older + last))
-    replace, calls = store._log.replace, []
+    replace, calls = backend_log(store).replace, []
 
     def answer_is_lost(*arguments):
         calls.append(replace(*arguments))
@@ -278,8 +281,8 @@ async def test_update_that_may_have_been_done_is_done_once(store, monkeypatch):
             raise ConnectionResetError
         return calls[-1]
 
-    monkeypatch.setattr(store._log, "replace", answer_is_lost)
-    monkeypatch.setattr(store._log, "classify", lambda _error: Failure(True))
+    monkeypatch.setattr(backend_log(store), "replace", answer_is_lost)
+    monkeypatch.setattr(backend_log(store), "classify", lambda _error: Failure(True))
     await store.update(tracker("ada", last))
     assert len(calls) > 1
     assert await _stored(store) == dicts(last)

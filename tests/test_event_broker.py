@@ -19,6 +19,7 @@ from conversations import (
     tracker,
     turn,
 )
+from rasa_api import backend_log
 
 
 class RecordingBroker(EventBroker):
@@ -34,7 +35,7 @@ class RecordingBroker(EventBroker):
     def publish(self, event):
         self.loops.add(asyncio.get_running_loop())
         self.stored.append(
-            self.store._log.read_back(event["sender_id"]).events[-1].data
+            backend_log(self.store).read_back(event["sender_id"]).events[-1].data
         )
         self.published.append(event)
         if event["event"] in self.failing:
@@ -112,7 +113,7 @@ async def test_what_could_not_be_stored_is_not_published(store, broker, monkeypa
     def refuse(*_args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(store._log, "append", refuse)
+    monkeypatch.setattr(backend_log(store), "append", refuse)
     with pytest.raises(ZeroDivisionError):
         await store.save(tracker("ada", session_start()))
     assert broker.published == []
@@ -167,7 +168,7 @@ async def test_save_that_fails_after_its_caller_was_cancelled_is_logged(
         time.sleep(0.1)
         raise refusal
 
-    monkeypatch.setattr(store, "_append_new_events", refuse)
+    monkeypatch.setattr(backend_log(store), "append", refuse)
     save = asyncio.ensure_future(store.save(tracker("ada", session_start())))
     await asyncio.sleep(0)
     save.cancel()

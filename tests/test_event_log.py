@@ -20,13 +20,14 @@ from conversations import (
     tracker,
     turn,
 )
+from rasa_api import backend_log
 from rasa_trackers.codec import encode
 from rasa_trackers.event_log import START, Entry
 
 
 @pytest.fixture
 def log(store):
-    return store._log
+    return backend_log(store)
 
 
 def entries(*names: str):
@@ -122,7 +123,7 @@ def test_read_back_of_all_before_a_position(log):
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
 def test_append_waits_for_one_that_is_not_committed_yet(log, make_store):
     """And then sees what it wrote."""
-    other = make_store()._log
+    other = backend_log(make_store())
     with ThreadPoolExecutor(1) as thread:
         with other._writing("ada") as connection:
             other._insert(connection, "ada", entries("first"), START)
@@ -270,7 +271,7 @@ async def test_conversation_that_another_store_goes_on_with_stays(
         return not await expiring.exists("gone")
 
     await eventually(the_other_one_is_gone)
-    expiring._log.purge_expired()
+    backend_log(expiring).purge_expired()
     assert as_dicts(await expiring.retrieve_full_tracker("ada")) == dicts(events + new)
 
 
@@ -288,11 +289,11 @@ async def test_what_expired_is_erased_by_itself(make_store, eventually):
 
 def _all_events(store, sender_id):
     """Also those that a reader does not see any more."""
-    if hasattr(store._log, "_logs"):
-        return store._log._logs.get(sender_id)
-    engine = getattr(store._log, "_engine", None)
+    if hasattr(backend_log(store), "_logs"):
+        return backend_log(store)._logs.get(sender_id)
+    engine = getattr(backend_log(store), "_engine", None)
     if engine is None:
-        return store._log.read_back(sender_id).events
+        return backend_log(store).read_back(sender_id).events
     with engine.connect() as connection:
         return connection.execute(
             sa.text("SELECT id FROM events WHERE sender_id = :sender_id"),
@@ -308,9 +309,11 @@ async def test_what_expired_is_erased_for_good(make_store, eventually):
         return not await store.exists("ada")
 
     await eventually(gone)
-    store._log.purge_expired()
+    backend_log(store).purge_expired()
     without_expiry = (
-        store if store._log.name.startswith("The store in memory") else make_store()
+        store
+        if backend_log(store).name.startswith("The store in memory")
+        else make_store()
     )
     assert await without_expiry.retrieve_full_tracker("ada") is None
 

@@ -25,6 +25,7 @@ from conversations import (
     tracker,
     turn,
 )
+from rasa_api import backend_log
 from rasa_trackers.sql import postgresql
 from servers.mongo import MongoServer
 from servers.process import wait_until
@@ -163,7 +164,9 @@ async def test_kill_during_saves(connect_alone, server):
 
 
 @pytest.mark.parametrize("times", [1, 4])
-async def test_reply_that_is_lost_after_the_append(connect, proxy, append, times):
+async def test_reply_that_is_lost_after_the_append(
+    connect, proxy, append, times, eventually
+):
     broker = Broker()
     store = connect(broker)
     kept, pattern = await append(store)
@@ -171,7 +174,16 @@ async def test_reply_that_is_lost_after_the_append(connect, proxy, append, times
     await store.save(kept)
     fault.wait()
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
-    assert broker.published == as_messages(kept)
+    await eventually(published(broker, kept))
+
+
+def published(broker, kept):
+    """Whether the broker has got each event of a tracker once, in order."""
+
+    async def is_published():
+        return broker.published == as_messages(kept)
+
+    return is_published
 
 
 async def test_request_that_is_lost_before_the_server(connect, proxy, append):
@@ -317,7 +329,7 @@ async def test_server_that_hangs_is_an_error_in_time(connect_alone, server):
 
 def all_threads_come_free(store):
     """Whether all threads of a store do something else within 10 seconds."""
-    pool = store._calls._pool
+    pool = store._shared.threads._pool
     together = threading.Barrier(pool._max_workers)
     waiting = [pool.submit(together.wait, 10) for _ in range(pool._max_workers)]
     return sorted(each.result() for each in waiting) == list(range(len(waiting)))
@@ -373,8 +385,8 @@ async def main():
     print("ready", flush=True)
     sys.stdin.readline()
     if call == "purge":
-        store._next_purge = 0
-        store._purge_now_and_then()
+        store._shared._next_purge = 0
+        store._shared.purge_now_and_then()
     else:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(store.retrieve("ada"), 0.2)
@@ -393,7 +405,7 @@ async def test_call_ends_in_time_where_it_cannot_be_interrupted(
     def fail():
         raise RuntimeError("cannot be interrupted")
 
-    monkeypatch.setattr(store._log, "interrupt", fail)
+    monkeypatch.setattr(backend_log(store), "interrupt", fail)
     server.suspend()
     try:
         with pytest.raises(ConnectionException):
@@ -407,7 +419,7 @@ async def test_connection_to_a_server_that_became_a_standby_is_replaced(connect)
     store = connect(timeout=3)
     kept = tracker("ada", session_start())
     await store.save(kept)
-    with store._log._engine.connect() as connection:
+    with backend_log(store)._engine.connect() as connection:
         # As that of one that was the primary, and still lives.
         connection.exec_driver_sql("SET default_transaction_read_only = on")
     for _ in range(3):
@@ -473,7 +485,7 @@ async def test_server_that_comes_up_after_the_store_is_waited_for(
 async def fails_in_time(store, kept, monkeypatch, append):
     """A save by another append."""
     with monkeypatch.context() as patch:
-        patch.setattr(store._log, "append", append)
+        patch.setattr(backend_log(store), "append", append)
         add(kept, turn())
         with pytest.raises(ConnectionException):
             await store.save(kept)
@@ -489,7 +501,7 @@ async def test_append_that_ends_after_its_deadline_is_stored_and_published_once(
     kept = tracker("ada", session_start())
     if begun:
         await store.save(kept)
-    append, late = store._log.append, threading.Event()
+    append, late = backend_log(store).append, threading.Event()
 
     def append_late(*arguments):
         late.wait(10)
@@ -499,7 +511,7 @@ async def test_append_that_ends_after_its_deadline_is_stored_and_published_once(
     add(kept, turn())
     await store.save(kept)
     late.set()
-    store._calls._pool.shutdown()
+    store._shared.threads._pool.shutdown()
     assert broker.published == as_messages(kept)
     assert as_dicts(await connect().retrieve("ada")) == as_dicts(kept)
 
@@ -513,7 +525,7 @@ async def test_append_that_is_answered_after_its_deadline_is_published_by_the_ne
     kept = tracker("ada", session_start())
     if begun:
         await store.save(kept)
-    append, late = store._log.append, threading.Event()
+    append, late = backend_log(store).append, threading.Event()
 
     def answer_late(*arguments):
         result = append(*arguments)
@@ -550,7 +562,7 @@ async def test_conversations_are_sent_as_they_are_found(connect, proxy, monkeypa
     store = connect()
     for number in range(6):
         await store.save(tracker(str(number), session_start()))
-    monkeypatch.setattr(store._log, "_fetched", 2)
+    monkeypatch.setattr(backend_log(store), "_fetched", 2)
     before = proxy.round_trips
     assert len(list(await store.keys())) == 6
     # BEGIN, DECLARE, three times two, nothing more, COMMIT.

@@ -20,6 +20,7 @@ from rasa.shared.exceptions import ConnectionException, RasaException
 
 import rasa_trackers
 from conversations import add, as_dicts, dicts, session_start, tracker, turn
+from rasa_api import backend_log
 from rasa_trackers.event_log import Entry, User
 from rasa_trackers.sql.schema import tables
 from servers.silent import closed_port
@@ -132,7 +133,7 @@ async def test_event_of_any_shape_costs_no_other_event(store, parameters, change
     await store.save(kept)
     add(kept, after)
     await store.save(kept)
-    texts = [event.data for event in store._log.read_back(sender_id).events]
+    texts = [event.data for event in backend_log(store).read_back(sender_id).events]
     assert [json.dumps(json.loads(text), sort_keys=True) for text in texts] == [
         *as_text(dicts(before)),
         *stored,
@@ -354,7 +355,7 @@ class Raw:
     """What is stored of a conversation, past the store."""
 
     def __init__(self, store, backend):
-        self.log = store._log
+        self.log = backend_log(store)
         self.kind = {"postgresql": "sql", "sqlite": "sql", "oracle": "sql"}.get(
             backend.name, backend.name
         )

@@ -24,6 +24,7 @@ from conversations import (
     turn,
 )
 from rasa_api import MongoTrackerStore as RasasOwnStore
+from rasa_api import backend_log
 from rasa_trackers.event_log import START, Entry, Page, User
 from rasa_trackers.mongo import documents
 from rasa_trackers.mongo.log import MongoEventLog
@@ -114,10 +115,10 @@ async def test_long_conversation_of_rasas_own_store_is_read_in_pages(rasas, stor
     await rasas.save(tracker("ada", old))
     full = as_dicts(await store.retrieve("ada"))
     assert full == dicts(old)
-    texts = [stored.data for stored in store._log.read_back("ada").events]
+    texts = [stored.data for stored in backend_log(store).read_back("ada").events]
     before, pages = None, []
     while True:
-        page = store._log.read_back("ada", limit=150, before=before)
+        page = backend_log(store).read_back("ada", limit=150, before=before)
         pages = [stored.data for stored in page.events] + pages
         if page.complete:
             break
@@ -142,7 +143,7 @@ async def test_number_as_sender_id_of_old_versions(store, collection, sender_id)
     await store.save(retrieved)
     assert as_dicts(await store.retrieve(sender_id)) == known + dicts(new)
     assert list(await store.keys()) == [sender_id]
-    assert store._log.delete(sender_id) is True
+    assert backend_log(store).delete(sender_id) is True
     assert collection.count_documents({}) == 0
 
 
@@ -203,7 +204,7 @@ async def test_document_without_events_is_no_conversation(store, collection, doc
 async def test_two_workers_take_a_conversation_over_at_once(rasas, make_store):
     old = conversation(1, 2)
     await rasas.save(tracker("ada", old))
-    logs = [make_store()._log for _ in range(2)]
+    logs = [backend_log(make_store()) for _ in range(2)]
     barrier, results = threading.Barrier(2), {}
 
     def work(number):
@@ -224,7 +225,7 @@ async def test_two_workers_take_a_conversation_over_at_once(rasas, make_store):
 async def test_append_to_an_older_state_of_rasas_document_writes_nothing(rasas, store):
     old = conversation(1, 1)
     await rasas.save(tracker("ada", old))
-    log = store._log
+    log = backend_log(store)
     assert log.append("ada", entries("a"), START) is None
     assert log.append("ada", entries("a"), len(old) - 1) is None
     assert log.append("ada", entries("a"), len(old)) == len(old) + 1
@@ -289,10 +290,10 @@ async def test_no_document_grows_without_bound(store, collection):
 
 
 async def test_read_of_many_buckets_is_two_round_trips(watched, commands):
-    position = watched._log.append("ada", many(1000), START)
+    position = backend_log(watched).append("ada", many(1000), START)
     for limit in (130, 500, 960, 1000, 2000, None):
         commands.clear()
-        page = watched._log.read_back("ada", limit)
+        page = backend_log(watched).read_back("ada", limit)
         assert commands.names == ["find", "find"]
         assert page.events[-1].position == position
         assert len(page.events) >= min(limit or 1000, 1000)
@@ -322,7 +323,7 @@ async def test_conversation_of_40_megabytes(watched, commands, collection):
 
 
 async def test_40_megabytes_in_one_append(store, collection):
-    log = store._log
+    log = backend_log(store)
     events = many(400, 100_000)
     position = log.append("ada", events, START)
     assert [stored.data for stored in log.read_back("ada").events] == [
@@ -339,7 +340,7 @@ async def test_event_larger_than_a_document_may_be(store, earlier):
         "ada", [SlotSet("count", number, timestamp=1.0) for number in range(earlier)]
     )
     await store.save(kept)
-    before = [stored.data for stored in store._log.read_back("ada").events]
+    before = [stored.data for stored in backend_log(store).read_back("ada").events]
     add(
         kept,
         [
@@ -350,7 +351,9 @@ async def test_event_larger_than_a_document_may_be(store, earlier):
     )
     with pytest.raises(RasaException, match="16 MB; nothing was stored"):
         await store.save(kept)
-    assert [stored.data for stored in store._log.read_back("ada").events] == before
+    assert [
+        stored.data for stored in backend_log(store).read_back("ada").events
+    ] == before
     assert await store.exists("ada") is bool(earlier)
 
 
@@ -398,7 +401,7 @@ async def test_what_a_turn_reads_does_not_depend_on_the_age(
 
 
 def test_pages_of_many_buckets(store):
-    log = store._log
+    log = backend_log(store)
     position = START
     for number in range(10):
         position = log.append(
@@ -427,7 +430,7 @@ def test_pages_of_many_buckets(store):
 
 
 def test_bucket_that_a_dead_writer_has_left_is_not_read(store, collection):
-    log = store._log
+    log = backend_log(store)
     position = log.append("ada", many(200), START)
     first = log.read_back("ada").events[0].position
     # Of one that died before its append, and of one that died after another's.
@@ -454,8 +457,8 @@ def test_bucket_that_a_dead_writer_has_left_is_not_read(store, collection):
 
 
 def test_conversation_that_is_replaced_while_it_is_read(make_store, commands):
-    log = make_store(client_options={"event_listeners": [commands]})._log
-    other = make_store()._log
+    log = backend_log(make_store(client_options={"event_listeners": [commands]}))
+    other = backend_log(make_store())
     position = log.append("ada", many(1000), START)
     commands.clear()
     commands.before["find", 2] = lambda: other.replace("ada", entries("new"), position)
@@ -464,8 +467,8 @@ def test_conversation_that_is_replaced_while_it_is_read(make_store, commands):
 
 
 def test_conversation_that_is_erased_while_it_is_read(make_store, commands):
-    log = make_store(client_options={"event_listeners": [commands]})._log
-    other = make_store()._log
+    log = backend_log(make_store(client_options={"event_listeners": [commands]}))
+    other = backend_log(make_store())
     log.append("ada", many(1000), START)
     commands.clear()
     commands.before["find", 2] = lambda: other.delete("ada")
@@ -474,7 +477,7 @@ def test_conversation_that_is_erased_while_it_is_read(make_store, commands):
 
 def test_bucket_that_somebody_has_removed(store, collection, caplog):
     """What is left is read, and the loss is not passed over in silence."""
-    log = store._log
+    log = backend_log(store)
     position = log.append("ada", many(1000), START)
     newest = max(
         document["bucket"]
@@ -492,8 +495,8 @@ def test_bucket_that_somebody_has_removed(store, collection, caplog):
 def test_writer_that_was_overtaken_leaves_nothing(
     make_store, commands, collection, events
 ):
-    log = make_store(client_options={"event_listeners": [commands]})._log
-    other = make_store()._log
+    log = backend_log(make_store(client_options={"event_listeners": [commands]}))
+    other = backend_log(make_store())
     position = log.append("ada", many(200), START)
     commands.clear()
     # Both must close a bucket; the other one does so just before this one's update.
@@ -504,8 +507,8 @@ def test_writer_that_was_overtaken_leaves_nothing(
 
 
 def test_two_workers_begin_a_conversation_at_once(make_store, commands):
-    log = make_store(client_options={"event_listeners": [commands]})._log
-    other = make_store()._log
+    log = backend_log(make_store(client_options={"event_listeners": [commands]}))
+    other = backend_log(make_store())
     commands.clear()
     commands.before["insert", 1] = lambda: other.append("ada", entries("theirs"), START)
     assert log.append("ada", entries("mine"), START) is None
@@ -550,7 +553,7 @@ def erased_by_dead(request, rasas, make_store, collection):
         for _ in range(50):
             add(kept, turn())
             await store.save(kept)
-        log = store._log
+        log = backend_log(store)
         commands.clear()
 
         def fail():
@@ -590,11 +593,11 @@ async def test_erasure_whose_process_dies(
 ):
     before = await erased_by_dead("delete", command)
     if command == "update_one":
-        log = make_store()._log
+        log = backend_log(make_store())
         assert [event.data for event in log.read_back("ada").events] == before
         assert log.delete("ada") is True
     # The next start finishes it.
-    log = make_store()._log
+    log = backend_log(make_store())
     assert collection.count_documents({}) == 0
     assert log.read_back("ada") == Page([], True)
     assert list(log.sender_ids()) == []
@@ -621,12 +624,12 @@ async def test_start_that_finishes_an_erasure_while_an_index_takes_long(
 async def test_erasure_is_seen_before_it_is_finished(erased_by_dead, store, collection):
     await erased_by_dead("delete", "delete_many")
     assert collection.count_documents({}) > 2
-    assert store._log.read_back("ada") == Page([], True)
-    assert list(store._log.sender_ids()) == []
-    position = store._log.append("ada", entries("a"), START)
-    assert names(store._log.read_back("ada")) == ["a"]
-    store._log.append("ada", entries("b"), position)
-    assert names(store._log.read_back("ada")) == ["a", "b"]
+    assert backend_log(store).read_back("ada") == Page([], True)
+    assert list(backend_log(store).sender_ids()) == []
+    position = backend_log(store).append("ada", entries("a"), START)
+    assert names(backend_log(store).read_back("ada")) == ["a"]
+    backend_log(store).append("ada", entries("b"), position)
+    assert names(backend_log(store).read_back("ada")) == ["a", "b"]
     assert collection.count_documents({}) == 1
 
 
@@ -635,7 +638,7 @@ async def test_replacement_whose_process_dies(
     erased_by_dead, make_store, collection, command
 ):
     before = await erased_by_dead("replace", command)
-    log = make_store()._log
+    log = backend_log(make_store())
     of_rasa = collection.count_documents({"events": {"$exists": True}})
     assert of_rasa == (1 if command == "update_one" else 0)
     now = [event.data for event in log.read_back("ada").events]
@@ -650,8 +653,8 @@ async def test_replacement_whose_process_dies(
 
 def test_erasure_and_append_at_once(make_store, commands, collection):
     """The append comes between the erasure and what cleans up after it."""
-    log = make_store(client_options={"event_listeners": [commands]})._log
-    other = make_store()._log
+    log = backend_log(make_store(client_options={"event_listeners": [commands]}))
+    other = backend_log(make_store())
     log.append("ada", many(600), START)
     commands.clear()
     commands.before["delete", 1] = lambda: other.append("ada", many(700), START)
@@ -662,7 +665,7 @@ def test_erasure_and_append_at_once(make_store, commands, collection):
 
 
 def test_positions_are_not_used_again(store):
-    log = store._log
+    log = backend_log(store)
     position = log.append("ada", many(500), START)
     log.delete("ada")
     assert log.append("ada", entries("a"), START) > position
@@ -711,7 +714,7 @@ async def test_expired_conversation_of_many_documents(make_store, rasas, collect
     expire(collection)
     assert await store.retrieve_full_tracker("ada") is None
     assert list(await store.keys()) == []
-    assert store._log.delete("ada") is False
+    assert backend_log(store).delete("ada") is False
     assert collection.count_documents({}) == 0
 
 
@@ -735,7 +738,7 @@ async def test_rasas_document_does_not_come_back_when_the_server_has_erased_the_
 
 async def test_append_to_an_expired_conversation_begins_anew(make_store, collection):
     store = make_store(record_exp=3600)
-    log = store._log
+    log = backend_log(store)
     position = log.append("ada", many(600), START)
     expire(collection)
     assert log.append("ada", entries("new"), position) is None
@@ -745,9 +748,9 @@ async def test_append_to_an_expired_conversation_begins_anew(make_store, collect
 
 
 async def test_append_renews_the_whole_conversation(make_store, collection):
-    log = make_store(record_exp=3600)._log
+    log = backend_log(make_store(record_exp=3600))
     position = log.append("ada", many(600), START)
-    later = make_store(record_exp=36000)._log
+    later = backend_log(make_store(record_exp=36000))
     later.append("ada", entries("a"), position)
     assert_nothing_outlives_its_bucket(collection)
     assert collection.find_one({"last": {"$exists": True}})[
@@ -756,8 +759,8 @@ async def test_append_renews_the_whole_conversation(make_store, collection):
 
 
 async def test_option_that_is_not_set_any_more(make_store, collection):
-    position = make_store(record_exp=3600)._log.append("ada", many(600), START)
-    log = make_store()._log
+    position = backend_log(make_store(record_exp=3600)).append("ada", many(600), START)
+    log = backend_log(make_store())
     position = log.append("ada", many(200), position)
     assert collection.count_documents({"expires_at": {"$exists": True}}) == 0
     assert log.append("ada", entries("a"), position) == position + 1
@@ -767,8 +770,8 @@ async def test_option_that_another_worker_has_still(
     make_store, collection, monkeypatch
 ):
     """It lets the older documents expire while the newest one is to live on."""
-    position = make_store(record_exp=3600)._log.append("ada", many(600), START)
-    log, other = make_store()._log, make_store(record_exp=36000)._log
+    position = backend_log(make_store(record_exp=3600)).append("ada", many(600), START)
+    log, other = backend_log(make_store()), backend_log(make_store(record_exp=36000))
     insert = log._insert_closed
 
     def insert_later(*arguments):
@@ -788,8 +791,8 @@ async def test_option_that_another_worker_has_still(
 
 
 async def test_option_that_is_set_later(make_store, collection):
-    position = make_store()._log.append("ada", many(600), START)
-    log = make_store(record_exp=3600)._log
+    position = backend_log(make_store()).append("ada", many(600), START)
+    log = backend_log(make_store(record_exp=3600))
     log.append("ada", entries("a"), position)
     assert collection.count_documents({"expires_at": None}) == 0
     assert_nothing_outlives_its_bucket(collection)
@@ -806,8 +809,8 @@ async def test_purge_erases_where_the_server_does_not(make_store, rasas, collect
     expire(collection)
     kept = tracker("alan", session_start())
     await store.save(kept)
-    assert store._log.purge_expired() == 2
-    assert store._log.purge_expired() == 0
+    assert backend_log(store).purge_expired() == 2
+    assert backend_log(store).purge_expired() == 0
     assert [document["sender_id"] for document in collection.find()] == ["alan"]
 
 
@@ -819,7 +822,7 @@ async def test_damaged_document_keeps_no_other_from_being_purged(
         await store.save(tracker(name, session_start()))
     expire(collection)
     collection.update_one({"sender_id": "ada"}, {"$set": {"last": "x"}})
-    assert store._log.purge_expired() == 1
+    assert backend_log(store).purge_expired() == 1
     assert [document["sender_id"] for document in collection.find()] == ["ada"]
 
 
@@ -852,15 +855,15 @@ async def test_writer_that_never_comes_first(make_store, monkeypatch):
     """The deadline is not looked at in between, so there must be another end."""
     store = make_store(timeout=1)
     await store.save(tracker("ada", session_start()))
-    monkeypatch.setattr(store._log, "_push", lambda *_: False)
-    monkeypatch.setattr(store._log, "_change", lambda *_: False)
+    monkeypatch.setattr(backend_log(store), "_push", lambda *_: False)
+    monkeypatch.setattr(backend_log(store), "_change", lambda *_: False)
     for call in (store.save(tracker("ada", turn())), store.delete("ada")):
         with pytest.raises(ConnectionException, match="100 times"):
             await call
 
 
 async def test_delete_erases_what_a_writer_that_died_never_began(store, collection):
-    log = store._log
+    log = backend_log(store)
     orphans = log._insert_closed("ada", [[{"data": "x"}]], 1, None, None)
     await store.delete("ada")
     assert collection.count_documents({}) == 1  # it may be about to begin
@@ -897,7 +900,7 @@ async def test_write_without_a_majority_is_confirmed_by_another(
 ):
     kept = tracker("ada", session_start())
     await watched.save(kept)
-    push, failed = watched._log._push, []
+    push, failed = backend_log(watched)._push, []
 
     def without_majority(*arguments):
         done = push(*arguments)
@@ -906,7 +909,7 @@ async def test_write_without_a_majority_is_confirmed_by_another(
             raise WTimeoutError("waiting for replication timed out", 64)
         return done
 
-    monkeypatch.setattr(watched._log, "_push", without_majority)
+    monkeypatch.setattr(backend_log(watched), "_push", without_majority)
     add(kept, turn())
     commands.clear()
     await watched.save(kept)

@@ -18,6 +18,7 @@ from conversations import (
     tracker,
     turn,
 )
+from rasa_api import backend_log
 from rasa_trackers.event_log import START, Entry
 from rasa_trackers.mongo import MongoTrackerStore, failures
 from rasa_trackers.mongo.log import MongoEventLog
@@ -169,7 +170,7 @@ def test_what_the_server_says_is_understood(server_with_log, code, transient):
 def server_with_log():
     with FailingServer() as server:
         store = MongoTrackerStore(url=server.url(), timeout=1)
-        yield server, store._log
+        yield server, backend_log(store)
         store.close()
 
 
@@ -203,7 +204,7 @@ async def test_writes_are_acknowledged_by_a_majority_and_from_the_journal(server
         **endpoint_of(server),
         "url": f"{server.url()}/?directConnection=true&w=1&readPreference=secondary",
     }
-    documents = load(given)._log._documents
+    documents = backend_log(load(given))._documents
     assert documents.write_concern.document["w"] == 1
     assert documents.read_preference == pymongo.ReadPreference.PRIMARY
 
@@ -212,7 +213,7 @@ async def test_writes_are_acknowledged_by_a_majority_and_from_the_journal(server
 async def test_driver_does_not_repeat_writes(server, load, options):
     endpoint = endpoint_of(server, **options)
     endpoint["url"] += "&retryWrites=true"
-    assert load(endpoint)._log._client.options.retry_writes is False
+    assert backend_log(load(endpoint))._client.options.retry_writes is False
 
 
 async def test_call_that_was_given_up_begins_nothing_new(server, load):

@@ -11,6 +11,7 @@ import pytest
 from rasa.shared.exceptions import ConnectionException, RasaException
 
 from conversations import as_dicts, session_start, tracker
+from rasa_api import backend_log
 from rasa_trackers.mongo import MongoTrackerStore
 from rasa_trackers.rasa_versions import KNOWS_USERS
 from servers.mongo import MongoServer
@@ -154,7 +155,7 @@ def test_defaults_are_those_of_rasas_documentation(mongo_server, monkeypatch):
         "rasa_trackers.mongo.connection.DEFAULT_URL", mongo_server.url()
     )
     store = MongoTrackerStore()
-    documents = store._log._documents
+    documents = backend_log(store)._documents
     assert documents.full_name == "rasa.conversations"
     store.close()
     monkeypatch.undo()

@@ -10,6 +10,7 @@ import pymongo.monitoring
 import pytest
 
 from conversations import add, as_dicts, conversation, dicts, tracker, turn
+from rasa_api import backend_log
 from rasa_trackers.event_log import START, Conversation, Entry, User
 from servers.mongo import MongoServer
 
@@ -48,14 +49,14 @@ def commands():
 @pytest.fixture
 def watched(make_store, commands):
     """A log whose commands are recorded."""
-    log = make_store(client_options={"event_listeners": [commands]})._log
+    log = backend_log(make_store(client_options={"event_listeners": [commands]}))
     commands.names.clear()
     return log
 
 
 @pytest.fixture
 def log(store):
-    return store._log
+    return backend_log(store)
 
 
 def entries(*names, timestamp=1.0):
@@ -199,7 +200,7 @@ async def test_rasas_document_is_not_answered_after_expiry(
     rasas, make_store, collection
 ):
     """The server has erased the open bucket, sooner than the rest."""
-    log = make_store(record_exp=3600)._log
+    log = backend_log(make_store(record_exp=3600))
     await save(rasas, "ada", "u", conversation(1, 2))
     log.append("ada", entries("a"), end(log, "ada"))
     collection.delete_one({"_id": "open:ada"})
@@ -358,7 +359,7 @@ def test_newest_event_that_has_a_bucket_of_its_own(log, collection):
 
 
 def test_conversation_that_is_replaced_while_it_is_read(watched, commands, make_store):
-    other = make_store()._log
+    other = backend_log(make_store())
     position = watched.append("ada", many(1000), START, User("u", 5.0))
     watched.append("grace", many(1000), START, User("u", 6.0))
     commands.names.clear()
@@ -376,7 +377,7 @@ def test_conversation_that_is_replaced_while_it_is_read(watched, commands, make_
 def test_conversation_that_the_user_loses_while_it_is_read(
     watched, commands, make_store, find, how
 ):
-    other = make_store()._log
+    other = backend_log(make_store())
     position = watched.append("ada", many(1000), START, User("u", 5.0))
     watched.append("grace", many(1000), START, User("u", 6.0))
     commands.names.clear()
@@ -391,7 +392,7 @@ def test_conversation_that_the_user_loses_while_it_is_read(
 async def test_rasas_document_that_is_taken_over_while_it_is_read(
     watched, commands, make_store, rasas
 ):
-    other = make_store()._log
+    other = backend_log(make_store())
     old = conversation(1, 2)
     await save(rasas, "ada", "u", old)
     position = end(other, "ada")
@@ -409,7 +410,7 @@ def test_two_who_name_the_beginning_of_a_log_that_is_there(
     watched, commands, make_store
 ):
     """The first one counts, also where neither of them adds an event."""
-    other = make_store()._log
+    other = backend_log(make_store())
     position = watched.append("ada", entries("a"), START)
     commands.names.clear()
     commands.before["update", 2] = lambda: other.append(
@@ -423,7 +424,7 @@ def test_two_who_name_the_beginning_of_a_log_that_is_there(
 
 async def test_two_workers_take_a_conversation_over_at_once(rasas, make_store):
     await save(rasas, "ada", "u", conversation(1, 2))
-    logs = [make_store()._log for _ in range(2)]
+    logs = [backend_log(make_store()) for _ in range(2)]
     position = end(logs[0], "ada")
     barrier, results = threading.Barrier(2), {}
 
@@ -489,7 +490,7 @@ async def test_writer_that_dies_before_it_closes_a_bucket(rasas, log, dying, old
 @pytest.mark.parametrize("method", ["update_one", "delete_many", "delete_one"])
 @pytest.mark.parametrize("old", [False, True])
 async def test_erasure_whose_process_dies(rasas, make_store, dying, method, old):
-    log = make_store()._log
+    log = backend_log(make_store())
     if old:
         await save(rasas, "ada", "u", conversation(1, 1))
     log.append("ada", many(600), end(log, "ada") if old else START, User("u", 5.0))
@@ -499,7 +500,7 @@ async def test_erasure_whose_process_dies(rasas, make_store, dying, method, old)
     if method != "update_one":
         assert log.read_back("ada").user_id is None
     # The next start finishes it.
-    log = make_store()._log
+    log = backend_log(make_store())
     log.delete("ada")
     log.append("ada", entries("b"), START)
     assert sender_ids(log, "u") == []

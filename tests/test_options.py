@@ -11,7 +11,7 @@ from rasa.shared.exceptions import ConnectionException, RasaException
 from rasa.utils.endpoints import EndpointConfig
 
 import rasa_trackers
-from rasa_api import TrackerStore, unwrapped
+from rasa_api import TrackerStore, backend_log, unwrapped
 from rasa_trackers.rasa_versions import KNOWS_USERS
 
 SQL = "rasa_trackers.SQLTrackerStore"
@@ -291,7 +291,7 @@ def test_tls_of_the_environment(load, postgresql, monkeypatch):
     load({**postgresql, "query": {"sslmode": "disable"}})
     # Which file it is to trust is asked of a server with TLS only.
     monkeypatch.setenv("SQL_TRACKER_STORE_SSL_ROOT_CERTIFICATE", "ours.pem")
-    engine = load({**postgresql, "query": {"sslmode": "disable"}})._log._engine
+    engine = backend_log(load({**postgresql, "query": {"sslmode": "disable"}}))._engine
     assert engine.url.query == {"sslmode": "disable", "sslrootcert": "ours.pem"}
 
 

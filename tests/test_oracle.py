@@ -22,15 +22,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from rasa.shared.exceptions import ConnectionException, RasaException
-from sqlalchemy.engine.url import make_url
-
-from conversations import add, as_dicts, conversation, dicts, tracker, turn
-from rasa_trackers.event_log import START, Entry, User
-from rasa_trackers.rasa_versions import KNOWS_USERS
-from rasa_trackers.sql import oracle
-from rasa_trackers.sql.connection import engine_url
-from rasa_trackers.sql.log import _READ_BATCH
-from rasa_trackers.sql.oracle import FAILURES, OracleEventLog, codes, lock_id
 from rasa_trackers.sql.oracle_connection import (
     attempt,
     choose_driver,
@@ -38,6 +29,16 @@ from rasa_trackers.sql.oracle_connection import (
     oracle_engine,
     place,
 )
+from sqlalchemy.engine.url import make_url
+
+from conversations import add, as_dicts, conversation, dicts, tracker, turn
+from rasa_api import backend_log
+from rasa_trackers.event_log import START, Entry, User
+from rasa_trackers.rasa_versions import KNOWS_USERS
+from rasa_trackers.sql import oracle
+from rasa_trackers.sql.connection import engine_url
+from rasa_trackers.sql.log import _READ_BATCH
+from rasa_trackers.sql.oracle import FAILURES, OracleEventLog, codes, lock_id
 from rasa_trackers.sql.schema import tables
 from servers import h2_driver
 from servers.h2 import H2Server
@@ -1056,7 +1057,7 @@ from rasa_trackers.sql import oracle
 
 oracle._LONGEST_VARCHAR = 32767
 OracleEventLog.open = lambda log: None
-log = make("ANSWERS")._log
+log = backend_log(make("ANSWERS"))
 type(log._engine.dialect).initialize = lambda dialect, connection: None
 entry = Entry("x" * %d, "slot", 1753011122.123457, None, "name")
 with contextlib.suppress(sqlalchemy.exc.DatabaseError):
@@ -1183,7 +1184,7 @@ def test_certificate_that_is_refused_is_not_tried_again():
 
 
 def executed(store, statement):
-    with store._log._engine.connect() as connection:
+    with backend_log(store)._engine.connect() as connection:
         try:
             result = connection.exec_driver_sql(statement)
             return [tuple(row) for row in result] if result.returns_rows else None
@@ -1209,7 +1210,7 @@ async def test_sql_store_with_an_oracle_dialect_is_the_same(
             {**endpoint, "type": "rasa_trackers.SQLTrackerStore", "dialect": dialect},
             domain,
         )
-        assert isinstance(other._log, OracleEventLog)
+        assert isinstance(backend_log(other), OracleEventLog)
         assert as_dicts(await other.retrieve_full_tracker("ada")) == dicts(events)
 
 
@@ -1245,8 +1246,8 @@ async def test_tables_of_rasas_store_are_used_as_they_are(
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
 
     async def indexed():
-        with store._log._engine.connect() as connection:
-            return store._log._has_tail_index(connection)
+        with backend_log(store)._engine.connect() as connection:
+            return backend_log(store)._has_tail_index(connection)
 
     await eventually(indexed)
 
@@ -1256,14 +1257,16 @@ async def test_tables_of_rasas_store_are_used_as_they_are(
 async def test_other_workers_numbers_are_skipped(make_store, big):
     """As on RAC, where a session may draw from another range than the one before."""
     store = make_store()
-    store._log.append("ada", [ENTRY] * 3, START)
+    backend_log(store).append("ada", [ENTRY] * 3, START)
     number_from(store, 3000)
-    last = store._log.append("ada", [ENTRY], store._log.read_back("ada").events[-1][0])
+    last = backend_log(store).append(
+        "ada", [ENTRY], backend_log(store).read_back("ada").events[-1][0]
+    )
     number_from(store, 2900)
     new = [ENTRY._replace(data=f"{number}") for number in range(60 if big else 3)]
-    position = store._log.append("ada", new, last)
+    position = backend_log(store).append("ada", new, last)
     assert position > last
-    page = store._log.read_back("ada", len(new))
+    page = backend_log(store).read_back("ada", len(new))
     assert [stored.data for stored in page.events] == [entry.data for entry in new]
 
 
@@ -1273,7 +1276,7 @@ def test_sequence_that_is_far_behind_is_an_error(make_store, monkeypatch, big):
     monkeypatch.setattr(oracle, "_LARGEST_GAP", 20)
     store = make_store()
     number_from(store, 3000)
-    last = store._log.append("ada", [ENTRY], START)
+    last = backend_log(store).append("ada", [ENTRY], START)
     number_from(store, 2000)
     saved = tracker("ada", conversation(1, 8 if big else 1))
     with pytest.raises(RasaException, match="START WITH"):
@@ -1289,16 +1292,16 @@ def test_sequence_that_is_far_behind_is_an_error(make_store, monkeypatch, big):
             ),
             timeout=5,
         )
-    assert len(store._log.read_back("ada").events) == 1
-    store._log.append("grace", [ENTRY], START)
+    assert len(backend_log(store).read_back("ada").events) == 1
+    backend_log(store).append("grace", [ENTRY], START)
 
 
 @on_oracle
 def test_row_that_stands_for_the_lock_is_never_seen(make_store):
     store, other = make_store(), make_store()
-    with store._log._writing("ada") as connection:
-        assert list(other._log.sender_ids()) == []
-        assert other._log.read_back("ada").events == []
+    with backend_log(store)._writing("ada") as connection:
+        assert list(backend_log(other).sender_ids()) == []
+        assert backend_log(other).read_back("ada").events == []
         assert connection.execute(
             sa.text("SELECT COUNT(*) FROM events WHERE id < 0")
         ).scalar_one()
@@ -1309,18 +1312,22 @@ def test_row_that_stands_for_the_lock_is_never_seen(make_store):
 def test_append_waits_for_the_one_before_and_sees_what_it_wrote(make_store):
     store, other = make_store(), make_store()
     outcome = []
-    with store._log._writing("ada") as connection:
+    with backend_log(store)._writing("ada") as connection:
         thread = threading.Thread(
-            target=lambda: outcome.append(other._log.append("ada", [ENTRY], START))
+            target=lambda: outcome.append(
+                backend_log(other).append("ada", [ENTRY], START)
+            )
         )
         thread.start()
-        assert other._log.append("grace", [ENTRY], START), "others are not held up"
+        assert backend_log(other).append("grace", [ENTRY], START), (
+            "others are not held up"
+        )
         thread.join(0.5)
         assert thread.is_alive(), "it does not wait"
-        store._log._insert(connection, "ada", [ENTRY], START)
+        backend_log(store)._insert(connection, "ada", [ENTRY], START)
     thread.join(10)
     assert outcome == [None]
-    assert len(store._log.read_back("ada").events) == 1
+    assert len(backend_log(store).read_back("ada").events) == 1
 
 
 #: One block, and several statements.
@@ -1330,7 +1337,7 @@ EITHER_WAY = pytest.mark.parametrize("events", [1, 51])
 @on_oracle
 @EITHER_WAY
 def test_append_writes_only_where_the_log_ends(make_store, events):
-    log = make_store()._log
+    log = backend_log(make_store())
     batch = [ENTRY] * events
     assert log.append("ada", batch, 5) is None
     position = log.append("ada", batch, START)
@@ -1348,18 +1355,20 @@ def test_conversation_that_a_store_without_expiry_went_on_with_is_kept(
 ):
     expiring, other = make_store(record_exp=3600), make_store()
     batch = [ENTRY] * events
-    position = expiring._log.append("ada", batch, START)
+    position = backend_log(expiring).append("ada", batch, START)
     assert executed(expiring, "SELECT last_id FROM rasa_trackers_expiry") == [
         (position,)
     ]
-    position = other._log.append("ada", batch, position)
+    position = backend_log(other).append("ada", batch, position)
     executed(expiring, "UPDATE rasa_trackers_expiry SET expires_at = 0")
-    position = expiring._log.append("ada", batch, position)
-    assert len(expiring._log.read_back("ada").events) == 3 * events
+    position = backend_log(expiring).append("ada", batch, position)
+    assert len(backend_log(expiring).read_back("ada").events) == 3 * events
     executed(expiring, "UPDATE rasa_trackers_expiry SET expires_at = 0")
-    assert expiring._log.append("ada", batch, position) is None, "it has expired"
-    assert expiring._log.append("ada", batch, START) > position
-    assert len(expiring._log.read_back("ada").events) == events
+    assert backend_log(expiring).append("ada", batch, position) is None, (
+        "it has expired"
+    )
+    assert backend_log(expiring).append("ada", batch, START) > position
+    assert len(backend_log(expiring).read_back("ada").events) == events
 
 
 @on_h2
@@ -1370,14 +1379,14 @@ def test_conversation_that_a_store_without_expiry_went_on_with_is_kept(
 def test_round_trips(make_store, events, characters, expected):
     store = make_store()
     batch = [ENTRY._replace(data="x" * characters)] * events
-    store._log.append("ada", batch, START)
-    with store._log._engine.connect() as connection:
+    backend_log(store).append("ada", batch, START)
+    with backend_log(store)._engine.connect() as connection:
         raw = connection.connection.dbapi_connection
     before = raw.round_trips
-    store._log.append("grace", batch, START)
+    backend_log(store).append("grace", batch, START)
     assert raw.round_trips - before == expected
     before = raw.round_trips
-    store._log.read_back("grace", 100)
+    backend_log(store).read_back("grace", 100)
     assert raw.round_trips - before == 1
 
 
@@ -1398,8 +1407,8 @@ def test_worker_that_comes_second_takes_what_the_first_one_made(
         missing.append("users")
     monkeypatch.setattr(OracleEventLog, "_missing", lambda *_: missing)
     first, second = make_store(record_exp=60), make_store(record_exp=60)
-    position = first._log.append("ada", [ENTRY], START)
-    assert second._log.append("ada", [ENTRY], position) > position
+    position = backend_log(first).append("ada", [ENTRY], START)
+    assert backend_log(second).append("ada", [ENTRY], position) > position
 
 
 @on_h2
@@ -1415,7 +1424,7 @@ def test_index_of_another_name_is_taken(make_store, monkeypatch):
         return original(cursor, statement, parameters)
 
     monkeypatch.setattr(h2_driver.Cursor, "execute", execute)
-    assert make_store()._log.append("ada", [ENTRY], START)
+    assert backend_log(make_store()).append("ada", [ENTRY], START)
 
 
 @on_oracle
@@ -1446,8 +1455,8 @@ async def test_script_makes_what_a_store_without_ddl_needs(
     saved = tracker("ada", conversation(1, 1))
     await store.save(saved)
     assert as_dicts(await store.retrieve("ada")) == as_dicts(saved)
-    with store._log._engine.connect() as connection:
-        assert store._log._has_tail_index(connection)
+    with backend_log(store)._engine.connect() as connection:
+        assert backend_log(store)._has_tail_index(connection)
 
 
 @on_oracle
@@ -1510,24 +1519,26 @@ def test_all_that_a_store_sends_is_looked_at(make_store):
     sa.event.listen(sa.engine.Engine, "before_cursor_execute", note)
     try:
         store = make_store(record_exp=60)
-        store._log.append("ada", [ENTRY], START)
-        store._log.append("grace", [ENTRY] * 51, START)
+        backend_log(store).append("ada", [ENTRY], START)
+        backend_log(store).append("grace", [ENTRY] * 51, START)
         executed(store, "UPDATE rasa_trackers_expiry SET expires_at = 0")
-        store._log.purge_expired()
-        end = store._log.append("ada", [ENTRY] * 8, START)
-        store._log.replace("ada", [ENTRY], end)
-        page = store._log.read_back("ada", 1)
-        store._log.read_back("ada", 1, page.events[0].position)
-        store._log.read_back("ada")
-        store._log.sender_ids()
-        store._log.count_conversations(0.0)
+        backend_log(store).purge_expired()
+        end = backend_log(store).append("ada", [ENTRY] * 8, START)
+        backend_log(store).replace("ada", [ENTRY], end)
+        page = backend_log(store).read_back("ada", 1)
+        backend_log(store).read_back("ada", 1, page.events[0].position)
+        backend_log(store).read_back("ada")
+        backend_log(store).sender_ids()
+        backend_log(store).count_conversations(0.0)
         if KNOWS_USERS:
-            store._log.append("ada", [], page.events[-1].position, User("u", 1.0))
-            assert store._log.conversations_of("u", 1)
-        store._log.delete("ada")
-        store._log._create_tail_index()
-        with store._log._engine.connect() as connection:
-            assert store._log._is_small(connection)
+            backend_log(store).append(
+                "ada", [], page.events[-1].position, User("u", 1.0)
+            )
+            assert backend_log(store).conversations_of("u", 1)
+        backend_log(store).delete("ada")
+        backend_log(store)._create_tail_index()
+        with backend_log(store)._engine.connect() as connection:
+            assert backend_log(store)._is_small(connection)
     finally:
         sa.event.remove(sa.engine.Engine, "before_cursor_execute", note)
     kinds = {re.match(r"\s*(\w+)", sql).group(1).upper() for sql in sent}
@@ -1540,7 +1551,7 @@ def test_all_that_a_store_sends_is_looked_at(make_store):
 @on_oracle
 def test_only_the_index_may_take_longer_than_a_call(make_store):
     store = make_store()
-    log = store._log
+    log = backend_log(store)
     index = log._tables.tail_index.name
     executed(store, f"DROP INDEX {index}")
     limits = {}

@@ -41,6 +41,7 @@ from rasa.utils.endpoints import EndpointConfig
 import rasa_api
 from backends import redis_endpoint
 from conversations import add, as_dicts, conversation, dicts, session_start, turn
+from rasa_api import backend_log
 from rasa_trackers import rasa_versions, tracker_store
 from rasa_trackers.rasa_versions import TrackerStore
 
@@ -103,13 +104,13 @@ async def test_conversation_that_was_erased_meanwhile_is_its_users_again(store):
 
 @pytest.mark.parametrize("known", [True, False])
 async def test_user_is_written_once(store, monkeypatch, known):
-    append, users = store._log.append, []
+    append, users = backend_log(store).append, []
 
     def recorded(sender_id, entries, after, user=None):
         users.append(user and user.user_id)
         return append(sender_id, entries, after, user)
 
-    monkeypatch.setattr(store._log, "append", recorded)
+    monkeypatch.setattr(backend_log(store), "append", recorded)
     kept = tracker("ada", conversation(1, 1), "u")
     await store.save(kept)
     for _ in range(2):
@@ -180,9 +181,9 @@ async def test_session_of_a_user_who_has_gone_quiet(store):
 
 async def test_damaged_event_of_a_users_conversation(store, caplog):
     await store.save(tracker("ada", conversation(1, 1), "u"))
-    end = store._log.read_back("ada", limit=1).events[-1].position
+    end = backend_log(store).read_back("ada", limit=1).events[-1].position
     damaged = tracker_store.Entry("damaged", "slot", None, None, None)
-    store._log.append("ada", [damaged], end)
+    backend_log(store).append("ada", [damaged], end)
     (found,) = await store.get_trackers_by_user_id("u")
     assert len(found["events"]) == len(conversation(1, 1))
     assert "1 of the events of conversation 'ada' are damaged" in caplog.text
@@ -561,7 +562,9 @@ async def test_proto_json_is_what_rasas_store_writes(store, rasas_store):
     await store.save(kept)
     await rasas_store.save(kept)
     theirs = json.loads(rasas_store.store["ada"])["events"]
-    mine = [json.loads(event.data) for event in store._log.read_back("ada").events]
+    mine = [
+        json.loads(event.data) for event in backend_log(store).read_back("ada").events
+    ]
     assert mine == theirs
     assert "event" not in mine[0]
     expected = await rasas_store.retrieve_full_tracker("ada")
@@ -593,7 +596,9 @@ async def test_older_events_stay_as_they_are_when_proto_json_begins(store):
     retrieved = await store.retrieve("ada")
     add(retrieved, second)
     await store.save(retrieved)
-    texts = [json.loads(event.data) for event in store._log.read_back("ada").events]
+    texts = [
+        json.loads(event.data) for event in backend_log(store).read_back("ada").events
+    ]
     assert ["event" in text for text in texts] == [True] * len(first) + [
         text.get("event") == "slot" for text in texts[len(first) :]
     ]
@@ -759,18 +764,18 @@ async def test_store_that_is_made_again_does_not_block_the_event_loop(
     first = wrapped._tracker_store
     await wrapped.save(tracker("ada", conversation(1, 1), "u"))
     opened = []
-    kind = type(first._log)
+    kind = type(backend_log(first))
     # A function, so that it is a method.
     monkeypatch.setattr(kind, "open", lambda log: opened.append(log))  # noqa: PLW0108
 
     def fails(*_arguments):
         raise rasa_versions.RasaException("refused")
 
-    monkeypatch.setattr(first._log, "read_back", fails)
+    monkeypatch.setattr(backend_log(first), "read_back", fails)
     kept = await wrapped.retrieve("ada")
     assert wrapped._tracker_store is not first
     # By the first call, in a thread.
-    assert opened == [wrapped._tracker_store._log]
+    assert opened == [backend_log(wrapped)]
     assert kept.user_id == "u"
     first.close()
 

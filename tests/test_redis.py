@@ -26,6 +26,7 @@ from conversations import (
     tracker,
     turn,
 )
+from rasa_api import backend_log
 from rasa_trackers.event_log import START, Entry, User
 from rasa_trackers.redis.keys import Namespace, hash_tag
 from rasa_trackers.redis.log import _TAKE_OVER, _sha1
@@ -169,7 +170,7 @@ async def test_conversation_that_rasas_store_never_stops_changing(
     """The deadline is not looked at in between, so there must be another end."""
     client.set("tracker:ada", rasas_text("ada", session_start()))
     store = connect(timeout=1)
-    monkeypatch.setattr(store._log, "_take_over", lambda *_: None)
+    monkeypatch.setattr(backend_log(store), "_take_over", lambda *_: None)
     with pytest.raises(ConnectionException, match="100 times"):
         await store.retrieve("ada")
 
@@ -183,9 +184,9 @@ async def test_user_of_rasa_pro_that_cannot_be_a_key(client, connect):
 
 def test_what_never_expires_is_not_made_to_by_a_log_that_does(client, connect):
     store = connect(record_exp=100)
-    store._log.append("ada", [ENTRY], START)
+    backend_log(store).append("ada", [ENTRY], START)
     client.set("tracker:ada", rasas_text("ada", session_start()))
-    assert len(store._log.read_back("ada").events) > 1
+    assert len(backend_log(store).read_back("ada").events) > 1
     assert client.ttl(all_keys(client)[0]) == -1
 
 
@@ -196,7 +197,7 @@ def test_server_is_heard_of_while_keys_are_listed(client, connect):
             pipeline.set(f"other {number}", "")
         pipeline.execute()
     heard = []
-    log = connect()._log
+    log = backend_log(connect())
     log.append("ada", [ENTRY], START)
     assert list(log.sender_ids(lambda: heard.append(1))) == ["ada"]
     assert len(heard) >= 4
@@ -285,7 +286,7 @@ async def test_takeover_that_comes_late_changes_nothing(client, connect, redis_p
 @pytest.mark.parametrize("changed", ["text", "log"])
 async def test_takeover_of_what_has_changed_changes_nothing(client, connect, changed):
     store = connect()
-    keys = store._log._namespace.of("ada")
+    keys = backend_log(store)._namespace.of("ada")
     old = rasas_text("ada", session_start()).encode()
     known = {"sha1": _sha1(old), "after": 0}
     if changed == "log":
@@ -295,7 +296,9 @@ async def test_takeover_of_what_has_changed_changes_nothing(client, connect, cha
         client.set(keys.rasas, rasas_text("ada", session_start() + turn()))
     before = {key: client.dump(key) for key in client.scan_iter()}
     user = ('"u"', "1.5", "null")
-    store._log._run(_TAKE_OVER, keys, "", keys.rasas, *known.values(), *user, "{}")
+    backend_log(store)._run(
+        _TAKE_OVER, keys, "", keys.rasas, *known.values(), *user, "{}"
+    )
     assert {key: client.dump(key) for key in client.scan_iter()} == before
 
 
@@ -379,7 +382,7 @@ async def test_damaged_old_conversation_stays_where_it_is(
 
 def delete(store, sender_id):
     # TrackerStore.delete is Rasa Pro's.
-    return store._log.delete(sender_id)
+    return backend_log(store).delete(sender_id)
 
 
 @on_both_flavours
@@ -516,7 +519,7 @@ async def test_keys_of_many(connect, client):
     for name in names[::2]:
         client.set(f"tracker:{name}", rasas_text(name, []))
     for name in names[1::2]:
-        keys = store._log._namespace.of(name)
+        keys = backend_log(store)._namespace.of(name)
         client.rpush(keys.log, 1, "{}")
     assert sorted(await store.keys()) == sorted(names)
 
@@ -544,7 +547,7 @@ async def test_damaged_event_is_skipped(client, connect, caplog):
     events = session_start()
     store = connect()
     await store.save(tracker("ada", events))
-    client.rpush(store._log._namespace.of("ada").log, b"\xff{damaged")
+    client.rpush(backend_log(store)._namespace.of("ada").log, b"\xff{damaged")
     new = turn()
     await store.save(tracker("ada", events + new))
     with caplog.at_level(logging.WARNING):
@@ -560,7 +563,7 @@ async def test_event_of_several_lines_is_one_event(client, connect):
     added = turn()[0]
     text = json.dumps(added.as_dict(), indent=1)
     assert "\n" in text
-    client.rpush(store._log._namespace.of("ada").log, text)
+    client.rpush(backend_log(store)._namespace.of("ada").log, text)
     assert as_dicts(await connect().retrieve("ada")) == dicts([*events, added])
 
 
@@ -568,7 +571,7 @@ async def test_event_of_several_lines_is_one_event(client, connect):
 @pytest.mark.parametrize("damage", ["rasas", "log", "list"])
 async def test_key_of_the_wrong_kind_is_an_error(client, connect, damage):
     store = connect()
-    keys = store._log._namespace.of("ada")
+    keys = backend_log(store)._namespace.of("ada")
     if damage == "list":
         client.rpush(keys.log, "not ours")
     else:
@@ -685,7 +688,7 @@ async def test_arguments_of_any_rasa(redis_server):
         RedisTrackerStore(None, address, None),
         RedisTrackerStore(domain=None, host=address, event_broker=None),
     ):
-        assert store._log.name == f"Redis at {address}, db 0"
+        assert backend_log(store).name == f"Redis at {address}, db 0"
         assert await store.retrieve("nobody") is None
         store.close()
 
@@ -781,7 +784,9 @@ async def test_user_with_the_rights_that_the_readme_names(
     permanent = load(redis_endpoint(server, key_prefix=key_prefix, **options))
     with server.client() as client:
         for each in (store, permanent):
-            uses_users(each._log, client, f"{key_prefix}:" if key_prefix else "")
+            uses_users(
+                backend_log(each), client, f"{key_prefix}:" if key_prefix else ""
+            )
 
 
 @pytest.mark.parametrize("flavour", [REDIS, VALKEY])
@@ -796,7 +801,7 @@ async def test_user_of_a_cluster_with_the_rights_that_the_readme_names(load, fla
         await works(store)
         assert list(await store.keys()) == ["ada"]
         with cluster.client() as client:
-            uses_users(store._log, client)
+            uses_users(backend_log(store), client)
 
 
 @pytest.mark.parametrize("flavour", [REDIS, VALKEY])

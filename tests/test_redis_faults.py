@@ -27,6 +27,7 @@ from conversations import (
     tracker,
     turn,
 )
+from rasa_api import backend_log
 from rasa_trackers.redis.keys import Namespace
 from rasa_trackers.redis.log import FAILURES, RedisEventLog
 from servers.process import wait_until
@@ -155,7 +156,7 @@ async def test_reply_that_is_lost_in_a_cluster(load, redis_cluster):
     await store.save(kept)
     for _ in range(5):
         add(kept, turn())
-        client = store._log._connected()
+        client = backend_log(store)._connected()
         node = client.get_node_from_key("tracker:ada")
         connection = client.get_redis_connection(node).connection_pool.get_connection(
             "EVALSHA"
@@ -244,7 +245,7 @@ async def test_memory_that_is_full(load, own_server, flavour):
             await store.save(kept)
         assert not isinstance(error.value, ConnectionException)
         assert as_dicts(await store.retrieve("ada")) == before
-        assert store._log.delete("ada")
+        assert backend_log(store).delete("ada")
         client.config_set("maxmemory", 0)
     add(kept, turn())
     await store.save(kept)
@@ -429,7 +430,7 @@ async def test_slot_that_is_half_moved(load, flavour):
             with pytest.raises(ConnectionException):
                 store._calls.run_blocking(
                     lambda deadline: store._calls.patiently(
-                        deadline, lambda: store._log.delete("ada")
+                        deadline, lambda: backend_log(store).delete("ada")
                     ),
                     timeout=1,
                 )

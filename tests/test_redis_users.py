@@ -14,6 +14,7 @@ from rasa.shared.exceptions import ConnectionException, RasaException
 
 from backends import redis_endpoint
 from conversations import add, as_dicts, dicts, session_start, tracker, turn
+from rasa_api import backend_log
 from rasa_trackers.event_log import START, Conversation, Entry, User
 from rasa_trackers.redis import log as redis_log
 from redis_fixtures import on_servers
@@ -98,10 +99,10 @@ async def test_conversations_of_rasa_pros_own_store_are_found(
             assert as_dicts(retrieved) == dicts(events)
             assert retrieved.user_id == "u"
     assert await store.get_serialized_trackers_by_user_id("u") == theirs
-    assert sender_ids(store._log, "u", limit=2, skip=1) == ["c", "a"]
-    assert sender_ids(store._log, "v") == ["other"]
-    assert sender_ids(store._log, "nobodys") == []
-    assert entries_of(client, store._log, "u") == [sorted(kept), []]
+    assert sender_ids(backend_log(store), "u", limit=2, skip=1) == ["c", "a"]
+    assert sender_ids(backend_log(store), "v") == ["other"]
+    assert sender_ids(backend_log(store), "nobodys") == []
+    assert entries_of(client, backend_log(store), "u") == [sorted(kept), []]
     assert await pro.get_serialized_trackers_by_user_id("u") == []
 
 
@@ -116,7 +117,7 @@ def test_beginning_is_taken_over_exactly(client, connect, started):
     client.set("tracker:ada", json.dumps(dialogue))
     client.zadd("user_trackers:u", {"ada": float("inf")})
     expected = None if started is True else started
-    assert connect()._log.conversations_of("u") == [
+    assert backend_log(connect()).conversations_of("u") == [
         Conversation("ada", expected, [entry("a").data])
     ]
 
@@ -128,7 +129,7 @@ async def test_worker_with_rasa_pros_own_store_is_still_at_it(
     pro, store = pros_store(), connect()
     kept = of("u", "ada", session_start())
     await pro.save(kept)
-    assert sender_ids(store._log, "u") == ["ada"]
+    assert sender_ids(backend_log(store), "u") == ["ada"]
     # What it goes on with, and what it begins.
     add(kept, turn())
     await pro.save(kept)
@@ -137,21 +138,21 @@ async def test_worker_with_rasa_pros_own_store_is_still_at_it(
     found = await store.get_serialized_trackers_by_user_id("u")
     assert [each["sender_id"] for each in found] == ["ada", "grace"]
     assert [each["events"] for each in found] == [as_dicts(kept), dicts(new)]
-    assert entries_of(client, store._log, "u") == [["ada", "grace"], []]
+    assert entries_of(client, backend_log(store), "u") == [["ada", "grace"], []]
 
 
 async def test_users_of_both_stores_the_logs_own_counts(client, connect, pros_store):
     store = connect()
-    store._log.append("ada", [entry("a")], START, User("u", 5.0))
+    backend_log(store).append("ada", [entry("a")], START, User("u", 5.0))
     kept = of("v", "ada", session_start())
     await pros_store().save(kept)
-    assert sender_ids(store._log, "v") == []
-    ((sender_id, started, events),) = store._log.conversations_of("u")
+    assert sender_ids(backend_log(store), "v") == []
+    ((sender_id, started, events),) = backend_log(store).conversations_of("u")
     assert (sender_id, started, len(events)) == ("ada", 5.0, 4)
 
 
 def test_user_of_rasa_pros_is_that_of_a_log_without_one(client, connect):
-    log = connect()._log
+    log = backend_log(connect())
     log.append("ada", [entry("a")], START)
     dialogue = {"events": [json.loads(entry("b").data)], "name": "ada", "user_id": "u"}
     client.set("tracker:ada", json.dumps(dialogue))
@@ -165,7 +166,7 @@ def test_user_of_rasa_pros_is_that_of_a_log_without_one(client, connect):
 async def test_dead_entries_of_rasa_pros_are_not_answered(
     client, connect, pros_store, monkeypatch
 ):
-    pro, log = pros_store(record_exp=1000), connect()._log
+    pro, log = pros_store(record_exp=1000), backend_log(connect())
     for name in ("expired", "lives"):
         await pro.save(of("u", name, session_start()))
     client.delete("tracker:expired")
@@ -181,7 +182,7 @@ async def test_dead_entries_of_rasa_pros_are_not_answered(
 
 async def test_index_lives_as_long_as_what_was_taken_over(client, connect, pros_store):
     await pros_store(record_exp=5000).save(of("u", "ada", session_start()))
-    log = connect()._log
+    log = backend_log(connect())
     keys = log._namespace.of_user("u")
     assert sender_ids(log, "u") == ["ada"]
     kept = client.pttl(log._namespace.of("ada").log)
@@ -195,7 +196,7 @@ async def test_index_lives_as_long_as_what_was_taken_over(client, connect, pros_
 
 def test_expiry_that_a_later_takeover_moves_on(client, connect):
     """Also where Rasa's own store does not say whose it is."""
-    log = connect(record_exp=1000)._log
+    log = backend_log(connect(record_exp=1000))
     log.append("ada", [entry("a")], START, User("u", 5.0))
     dialogue = {"events": [json.loads(entry("b").data)], "name": "ada"}
     client.set("tracker:ada", json.dumps(dialogue), ex=100_000)
@@ -207,14 +208,14 @@ def test_expiry_that_a_later_takeover_moves_on(client, connect):
 
 async def test_delete_of_what_rasa_pros_store_left(client, connect, pros_store):
     await pros_store().save(of("u", "ada", session_start()))
-    assert connect()._log.delete("ada") is True
+    assert backend_log(connect()).delete("ada") is True
     assert client.keys() == []
 
 
 def test_index_of_rasa_pros_that_is_none(client, connect):
     """A conversation's key can read the same."""
     client.set("user_trackers:u", "text")
-    log = connect()._log
+    log = backend_log(connect())
     log.append("ada", [entry("a")], START, User("u", 5.0))
     assert sender_ids(log, "u") == ["ada"]
     assert log.delete("ada")
@@ -225,7 +226,7 @@ def test_index_of_rasa_pros_that_is_none(client, connect):
 
 
 def test_crash_between_the_index_and_the_append(connect, client, monkeypatch):
-    log = connect()._log
+    log = backend_log(connect())
     just_before(monkeypatch, log, "_run", redis_log._WRITE, fail)
     with pytest.raises(redis.ConnectionError):
         log.append("ada", [entry("a")], START, User("u", 5.0))
@@ -239,7 +240,7 @@ def test_crash_between_the_index_and_the_append(connect, client, monkeypatch):
 
 def test_crash_before_the_index(connect, client, monkeypatch):
     """Nothing is there that could not be found."""
-    log = connect()._log
+    log = backend_log(connect())
     position = log.append("ada", [entry("a")], START)
     just_before(monkeypatch, log, "_evaluate", redis_log._NOTE, fail)
     with pytest.raises(redis.ConnectionError):
@@ -249,7 +250,7 @@ def test_crash_before_the_index(connect, client, monkeypatch):
 
 
 def test_crash_after_the_append(connect, client, monkeypatch):
-    log = connect()._log
+    log = backend_log(connect())
     run = log._run
 
     def run_and_fail(script, *arguments):
@@ -269,7 +270,7 @@ async def test_save_whose_every_step_fails_once(connect, client, monkeypatch):
         (redis_log._WRITE, "_run"),
         (redis_log._READ, "_run"),
     ):
-        just_before(monkeypatch, store._log, method, script, fail)
+        just_before(monkeypatch, backend_log(store), method, script, fail)
     kept = of("u", "ada", session_start())
     await store.save(kept)
     add(kept, turn())
@@ -280,7 +281,7 @@ async def test_save_whose_every_step_fails_once(connect, client, monkeypatch):
 
 def test_erased_between_the_index_and_the_append(connect, client, monkeypatch):
     """Another writer has begun the conversation, a third erases it."""
-    log, other = connect()._log, connect()._log
+    log, other = backend_log(connect()), backend_log(connect())
 
     def begin_and_erase():
         other.append("ada", [entry("a")], START, User("u", 4.0))
@@ -294,7 +295,7 @@ def test_erased_between_the_index_and_the_append(connect, client, monkeypatch):
 
 @pytest.mark.parametrize("erases", ["delete", "replace"])
 def test_begun_anew_while_it_is_erased(connect, client, monkeypatch, erases):
-    log, other = connect()._log, connect()._log
+    log, other = backend_log(connect()), backend_log(connect())
     position = log.append("ada", [entry("a")], START, User("u", 4.0))
 
     def begin():
@@ -310,7 +311,7 @@ def test_begun_anew_while_it_is_erased(connect, client, monkeypatch, erases):
 
 def test_erased_while_its_user_changes(connect, client, monkeypatch):
     """The entry of the user that it has by then is looked up anew."""
-    log, other = connect()._log, connect()._log
+    log, other = backend_log(connect()), backend_log(connect())
     position = log.append("ada", [entry("a")], START, User("u", 4.0))
 
     def change():
@@ -324,7 +325,7 @@ def test_erased_while_its_user_changes(connect, client, monkeypatch):
 @on_servers
 async def test_writers_and_erasers_at_once(connect, server):
     """Whatever comes first: what is there is found."""
-    logs = [connect()._log for _ in range(4)]
+    logs = [backend_log(connect()) for _ in range(4)]
     names = [f"user-{number}" for number in range(10)]
 
     def work(number):
@@ -354,7 +355,7 @@ async def test_writers_and_erasers_at_once(connect, server):
 @on_servers
 @pytest.mark.parametrize("key_prefix", [None, "a{b}"])
 def test_nothing_is_left_of_what_is_erased(connect, client, key_prefix):
-    log = connect(key_prefix=key_prefix)._log
+    log = backend_log(connect(key_prefix=key_prefix))
     position = log.append("ada", [entry("a")], START, User("u", 5.0))
     position = log.append("ada", [entry("b")], position, User("v", None))
     assert entries_of(client, log, "u") == [[], []]
@@ -373,7 +374,7 @@ def test_nothing_is_left_of_what_is_erased(connect, client, key_prefix):
 def test_entries_that_lead_nowhere_are_removed_after_a_while(
     connect, client, monkeypatch
 ):
-    log = connect()._log
+    log = backend_log(connect())
     for name in ("lives", "expires", "moves"):
         log.append(name, [entry("a")], START, User("u", 5.0))
     client.delete(log._namespace.of("expires").log)
@@ -391,7 +392,7 @@ def test_entries_that_lead_nowhere_are_removed_after_a_while(
 
 
 def test_entry_that_is_noted_again_while_it_is_removed(connect, client, monkeypatch):
-    log, other = connect()._log, connect()._log
+    log, other = backend_log(connect()), backend_log(connect())
     monkeypatch.setattr(redis_log, "_GRACE", 0.0)
     log.append("ada", [entry("a")], START, User("u", 5.0))
     client.delete(log._namespace.of("ada").log)
@@ -409,16 +410,18 @@ def test_entry_that_is_noted_again_while_it_is_removed(connect, client, monkeypa
 
 @on_servers
 def test_index_lives_longer_than_its_conversations(connect, client):
-    log = connect(record_exp=100)._log
+    log = backend_log(connect(record_exp=100))
     index = log._namespace.of_user("u").own
     log.append("ada", [entry("a")], START, User("u", 5.0))
     kept = client.pttl(index)
     assert client.pttl(log._namespace.of("ada").log) < kept < 100_000 + 3_700_000
     # A shorter one does not shorten it.
-    connect(record_exp=1)._log.append("grace", [entry("a")], START, User("u", 5.0))
+    backend_log(connect(record_exp=1)).append(
+        "grace", [entry("a")], START, User("u", 5.0)
+    )
     assert kept - 10_000 < client.pttl(index) <= kept
     # One that never expires is found for ever.
-    keeping = connect()._log
+    keeping = backend_log(connect())
     position = keeping.append("edsger", [entry("a")], START, User("u", 5.0))
     assert client.pttl(index) == -1
     log.append("edsger", [entry("b")], position)
@@ -430,7 +433,7 @@ def test_each_append_renews_the_index_as_far_as_it_needs(
     connect, client, monkeypatch, redis_proxy
 ):
     """Whether it names the user or not."""
-    log = connect(port=redis_proxy.port, record_exp=100)._log
+    log = backend_log(connect(port=redis_proxy.port, record_exp=100))
     index = log._namespace.of_user("u").own
     key = log._namespace.of("ada").log
     monkeypatch.setattr(redis_log, "_INDEX_RESERVE", 50_000)
@@ -441,16 +444,16 @@ def test_each_append_renews_the_index_as_far_as_it_needs(
         assert redis_proxy.round_trips == before + 1
         assert client.zscore(index, "ada") == score
     monkeypatch.setattr(redis_log, "_INDEX_RESERVE", 90_000)
-    longer = connect(port=redis_proxy.port, record_exp=160)._log
+    longer = backend_log(connect(port=redis_proxy.port, record_exp=160))
     for user in (None, User("u", None)):
         client.pexpire(index, 60_000)
         position = longer.append("ada", [entry("c")], position, user)
         assert client.pttl(key) < client.pttl(index)
-        longer = connect(record_exp=1000)._log
+        longer = backend_log(connect(record_exp=1000))
 
 
 def test_append_that_lifts_the_expiry_lifts_that_of_the_index(connect, client):
-    expiring, keeping = connect(record_exp=100)._log, connect()._log
+    expiring, keeping = backend_log(connect(record_exp=100)), backend_log(connect())
     position = expiring.append("ada", [entry("a")], START, User("u", 5.0))
     keeping.append("ada", [entry("b")], position)
     assert client.ttl(keeping._namespace.of("ada").log) == -1
@@ -459,7 +462,7 @@ def test_append_that_lifts_the_expiry_lifts_that_of_the_index(connect, client):
 
 @pytest.mark.parametrize("user", [None, User("u", 5.0), User("v", 5.0)])
 def test_replace_keeps_the_expiry(connect, client, user):
-    expiring, keeping = connect(record_exp=100)._log, connect()._log
+    expiring, keeping = backend_log(connect(record_exp=100)), backend_log(connect())
     position = expiring.append("ada", [entry("a")], START, User("u", 5.0))
     assert keeping.replace("ada", [entry("b")], position, user)
     kept = client.pttl(keeping._namespace.of("ada").log)
@@ -491,7 +494,7 @@ USERS = [
 @on_servers
 @pytest.mark.parametrize("key_prefix", [None, "a{b}", "user_trackers", "tracker"])
 def test_indexes_are_no_conversations(connect, client, key_prefix):
-    log = connect(key_prefix=key_prefix)._log
+    log = backend_log(connect(key_prefix=key_prefix))
     for user_id in USERS:
         log.append(f"of {user_id}", [entry("a")], START, User(user_id, 5.0))
         client.zadd(log._namespace.of_user(user_id).rasas, {"nobody": float("inf")})
@@ -502,14 +505,14 @@ def test_indexes_are_no_conversations(connect, client, key_prefix):
         assert sender_ids(log, user_id) == [f"of {user_id}"]
     for other in (None, "a", "rasa_trackers", "rasa_trackers:users:{user_trackers:u"):
         if other != key_prefix:
-            assert list(connect(key_prefix=other)._log.sender_ids()) == []
+            assert list(backend_log(connect(key_prefix=other)).sender_ids()) == []
     assert sorted(log.sender_ids()) == mine
 
 
 @on_servers
 def test_users_of_prefixes_are_apart(connect):
     prefixes = [None, "a", "a:rasa_trackers", "a:rasa_trackers:users", "users", "%7B"]
-    logs = {prefix: connect(key_prefix=prefix)._log for prefix in prefixes}
+    logs = {prefix: backend_log(connect(key_prefix=prefix)) for prefix in prefixes}
     for prefix, log in logs.items():
         log.append(f"of {prefix}", [entry("a")], START, User("u", 5.0))
     for prefix, log in logs.items():
@@ -517,7 +520,7 @@ def test_users_of_prefixes_are_apart(connect):
 
 
 def test_user_id_that_cannot_be_stored(connect):
-    log = connect()._log
+    log = backend_log(connect())
     with pytest.raises(UnicodeEncodeError) as error:
         log.append("ada", [entry("a")], START, User("\ud800", 5.0))
     assert not log.classify(error.value).transient
@@ -532,7 +535,7 @@ def test_user_id_that_cannot_be_stored(connect):
 def test_conversations_in_several_batches(connect, monkeypatch, limit):
     monkeypatch.setattr(redis_log, "_BATCH", 7)
     monkeypatch.setattr(redis_log, "_MOST_EVENTS", 40)
-    log = connect()._log
+    log = backend_log(connect())
     expected = []
     for number in range(30):
         events = [entry(str(each)) for each in range(1 + 50 * (number % 5 == 0))]
@@ -558,7 +561,7 @@ def test_conversations_in_several_batches(connect, monkeypatch, limit):
 
 
 def test_round_trips(connect, redis_proxy):
-    log = connect(port=redis_proxy.port)._log
+    log = backend_log(connect(port=redis_proxy.port))
     for number in range(100):
         log.append(f"{number:03}", [entry("a")], START, User("u", 5.0))
     before = redis_proxy.round_trips
@@ -576,7 +579,7 @@ def test_round_trips(connect, redis_proxy):
 
 
 def test_conversation_that_is_erased_while_it_is_read(connect, monkeypatch):
-    log, other = connect()._log, connect()._log
+    log, other = backend_log(connect()), backend_log(connect())
     for name in ("a", "b", "c"):
         log.append(name, [entry("a")], START, User("u", 5.0))
     whole = log._whole
@@ -590,7 +593,7 @@ def test_conversation_that_is_erased_while_it_is_read(connect, monkeypatch):
 
 
 def test_conversation_whose_key_holds_something_else(connect, client):
-    log = connect()._log
+    log = backend_log(connect())
     for name in ("a", "b", "c"):
         log.append(name, [entry("a")], START, User("u", 5.0))
     client.set(log._namespace.of("a").log, "text")
@@ -618,7 +621,7 @@ def test_erasure_while_memory_is_full(load, flavour):
 async def test_slot_that_moves(load, flavour):
     with RedisCluster(flavour) as cluster:
         store = load(redis_endpoint(cluster))
-        log = store._log
+        log = backend_log(store)
         names = ["ada", "grace"]
         for name in names:
             log.append(name, [entry("a")], START, User("u", 5.0))
@@ -657,7 +660,7 @@ async def test_node_that_is_away_is_an_error(load):
         store = load(redis_endpoint(cluster, timeout=1))
         for number in range(20):
             await store.save(of("u", str(number), session_start()))
-        own = cluster.owner(store._log._namespace.of_user("u").own)
+        own = cluster.owner(backend_log(store)._namespace.of_user("u").own)
         next(node for node in cluster.nodes if node is not own).kill()
         with pytest.raises(ConnectionException):
             await store.get_serialized_trackers_by_user_id("u")
@@ -688,7 +691,7 @@ def rasas_text(name, *timestamps):
 @any_prefix
 def test_count_with_what_rasas_own_store_left(connect, client, key_prefix, monkeypatch):
     monkeypatch.setattr(redis_log, "_MOST_BYTES", 100)
-    log = connect(key_prefix=key_prefix)._log
+    log = backend_log(connect(key_prefix=key_prefix))
     rasas = log._namespace.of("").rasas.decode()
     log.append("ours", [entry("a", 1.0), entry("b", 10.0)], START)
     log.append("both", [entry("a", 10.0)], START)
@@ -711,7 +714,7 @@ def test_count_with_what_rasas_own_store_left(connect, client, key_prefix, monke
 
 
 def test_count_with_what_rasa_1_left(connect, client):
-    log = connect()._log
+    log = backend_log(connect())
     client.set("ada", rasas_text("ada", 10.0))
     client.set("other", rasas_text("another", 10.0))
     log.append("both", [entry("a", 1.0)], START)
@@ -729,7 +732,7 @@ def test_count_with_what_rasa_1_left(connect, client):
 @pytest.mark.parametrize("call", ["append", "delete"])
 def test_conversation_that_changes_hands_all_the_time(connect, monkeypatch, call):
     """An error in the end, and not a call that never returns."""
-    log, other = connect()._log, connect()._log
+    log, other = backend_log(connect()), backend_log(connect())
     end = other.append("ada", [entry("a")], START, User("u0", 1.0))
     looks = []
     look_up = log._look_up

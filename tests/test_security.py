@@ -15,6 +15,7 @@ from rasa.shared.exceptions import ConnectionException, RasaException
 
 import rasa_trackers
 from conversations import as_dicts, dicts, session_start, tracker
+from rasa_api import backend_log
 from servers import h2
 from servers.silent import closed_port
 from servers.tls import Certificates, postgresql_tls
@@ -323,16 +324,16 @@ async def test_stored_pickle_is_not_loaded(store, backend, tmp_path, protocol):
     events = session_start()
     await store.save(tracker("ada", events))
     if backend.name == "redis":
-        client = store._log._connected()
-        client.rpush(store._log._namespace.of("ada").log, bomb)
+        client = backend_log(store)._connected()
+        client.rpush(backend_log(store)._namespace.of("ada").log, bomb)
         client.set("tracker:bob", bomb)
     elif backend.name == "mongo":
-        documents = store._log._documents
+        documents = backend_log(store)._documents
         change = {"$push": {"log": {"data": bomb}}, "$inc": {"last": 1}}
         documents.update_one({"_id": "open:ada"}, change)
         documents.insert_one({"sender_id": "bob", "events": [bomb]})
     else:
-        with store._log._engine.begin() as connection:
+        with backend_log(store)._engine.begin() as connection:
             statement = sa.text(
                 "INSERT INTO events (sender_id, type_name, data) VALUES (:a, 'x', :b)"
             )

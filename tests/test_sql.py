@@ -22,6 +22,7 @@ from conversations import (
     tracker,
     turn,
 )
+from rasa_api import backend_log
 from rasa_trackers.codec import encode
 from rasa_trackers.event_log import START, Entry
 from rasa_trackers.rasa_versions import KNOWS_USERS, MAKES_STORES_AGAIN
@@ -44,19 +45,19 @@ def rasas_store(load, endpoint, domain):
 
 
 def rows(store, statement, **parameters):
-    with store._log._engine.connect() as connection:
+    with backend_log(store)._engine.connect() as connection:
         return [
             tuple(row) for row in connection.execute(sa.text(statement), parameters)
         ]
 
 
 def has_tail_index(store):
-    with store._log._engine.connect() as connection:
-        return store._log._has_tail_index(connection)
+    with backend_log(store)._engine.connect() as connection:
+        return backend_log(store)._has_tail_index(connection)
 
 
 def indexes(store):
-    inspector = sa.inspect(store._log._engine)
+    inspector = sa.inspect(backend_log(store)._engine)
     return {
         index["name"]: index["column_names"]
         for index in inspector.get_indexes("events")
@@ -121,7 +122,7 @@ async def test_tables_are_those_of_rasas_store(
         rasas = rasas_store()
         theirs = sa.inspect(rasas.engine)
         ours = make_store(**{key: value for key, value in other.items() if key == "db"})
-        mine = sa.inspect(ours._log._engine)
+        mine = sa.inspect(backend_log(ours)._engine)
         assert [_described(column) for column in mine.get_columns("events")] == [
             _described(column) for column in theirs.get_columns("events")
         ]
@@ -321,7 +322,7 @@ async def test_index_that_may_not_be_created_is_a_warning(
     "statistics", [None, "ANALYZE events", "VACUUM ANALYZE events"]
 )
 def test_the_index_is_used_whatever_the_statistics_say(make_store, statistics):
-    log = make_store()._log
+    log = backend_log(make_store())
     entry = encode(session_start()[0])
     append, parameters = log._append_message("old", [entry], 10_000)
     reads = [log._read_newest, log._read_before, log._read_all, log._newest_id]
@@ -435,7 +436,7 @@ async def test_database_in_memory(load, domain, endpoint, caplog):
 @on_sqlite
 async def test_sqlite_is_in_wal_mode_and_durable(make_store):
     store = make_store()
-    with store._log._engine.connect() as connection:
+    with backend_log(store)._engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
 
@@ -462,9 +463,9 @@ async def test_full_disk_is_an_error_and_loses_nothing(make_store):
     kept = tracker("ada", session_start())
     await store.save(kept)
     before = as_dicts(kept)
-    with store._log._engine.connect() as connection:
+    with backend_log(store)._engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
-    limit = sa.event.listens_for(store._log._engine, "checkout")(
+    limit = sa.event.listens_for(backend_log(store)._engine, "checkout")(
         lambda connection, *_: connection.execute(f"PRAGMA max_page_count = {pages}")
     )
     big = turn("x" * 100_000)
@@ -472,10 +473,10 @@ async def test_full_disk_is_an_error_and_loses_nothing(make_store):
     with pytest.raises(RasaException, match=r"full.*Free space"):
         await store.save(kept)
     assert as_dicts(await store.retrieve("ada")) == before
-    sa.event.remove(store._log._engine, "checkout", limit)
-    with store._log._engine.connect() as connection:
+    sa.event.remove(backend_log(store)._engine, "checkout", limit)
+    with backend_log(store)._engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
-    store._log._engine.dispose()
+    backend_log(store)._engine.dispose()
     await store.save(kept)
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
 
@@ -529,7 +530,7 @@ async def test_pool_settings_from_the_environment(make_store, monkeypatch):
     monkeypatch.setenv("POSTGRESQL_POOL_SIZE", "1")
     monkeypatch.setenv("POSTGRESQL_MAX_OVERFLOW", "0")
     store = make_store()
-    assert store._log._engine.pool.size() == 1
+    assert backend_log(store)._engine.pool.size() == 1
     for number in range(5):
         await store.save(tracker(f"user-{number}", session_start()))
     found = await asyncio.gather(
@@ -559,7 +560,7 @@ async def test_one_kept_connection_and_any_number_more(make_store, monkeypatch):
 
 @on_postgresql
 def test_pool_has_rasas_size_and_tests_its_connections(make_store):
-    pool = make_store()._log._engine.pool
+    pool = backend_log(make_store())._engine.pool
     assert (pool.size(), pool._max_overflow) == (50, 100)
     assert pool._pre_ping
     assert pool._recycle > 0
@@ -591,7 +592,7 @@ in_parts = pytest.mark.parametrize(
 @in_parts
 def test_many_conversations_are_listed_in_parts(make_store, monkeypatch):
     """The server need not find all of them within ``timeout``."""
-    log = make_store(record_exp=60)._log
+    log = backend_log(make_store(record_exp=60))
     monkeypatch.setattr(log, "_fetched", 2)
     assert log.sender_ids() == []
     wanted = ["e", "c", "A", "\u00e4", "b", "a", "d"]
@@ -606,7 +607,7 @@ def test_many_conversations_are_listed_in_parts(make_store, monkeypatch):
 
 @in_parts
 def test_many_conversations_are_counted_in_parts(make_store, monkeypatch):
-    log = make_store(record_exp=60)._log
+    log = backend_log(make_store(record_exp=60))
     monkeypatch.setattr(log, "_window", 3)
     assert log.count_conversations(0.0) == 0
     for number in range(10):
@@ -630,7 +631,7 @@ def test_many_conversations_are_counted_in_parts(make_store, monkeypatch):
 
 @in_parts
 def test_conversation_that_is_rewritten_while_all_are_counted(make_store, monkeypatch):
-    log = make_store()._log
+    log = backend_log(make_store())
     monkeypatch.setattr(log, "_window", 2)
     for sender_id in "abcd":
         end = log.append(sender_id, [entry()], START)
@@ -649,7 +650,7 @@ def test_conversation_that_is_rewritten_while_all_are_counted(make_store, monkey
 @on_postgresql
 def test_all_conversations_are_found_by_the_index(make_store):
     """Else the server reads and sorts all events before it answers at all."""
-    log = make_store()._log
+    log = backend_log(make_store())
     log.append("ada", [entry()], START)
     statement = log._sender_ids.compile(dialect=log._engine.dialect)
     with log._engine.connect() as connection:
@@ -705,7 +706,7 @@ async def test_event_that_cannot_be_read_is_skipped_and_kept(
 ):
     events = conversation(1, 1)
     await store.save(tracker("ada", events))
-    with store._log._engine.begin() as connection:
+    with backend_log(store)._engine.begin() as connection:
         connection.execute(
             sa.insert(tables().events),
             {"sender_id": "ada", "type_name": "x", "data": data},
@@ -752,7 +753,7 @@ async def test_text_that_is_no_utf_8_costs_no_other(make_store, endpoint, caplog
 async def test_event_that_cannot_be_applied_costs_no_conversation(store, caplog):
     events = session_start()
     await store.save(tracker("ada", events))
-    with store._log._engine.begin() as connection:
+    with backend_log(store)._engine.begin() as connection:
         data = '{"event": "slot", "name": ["no", "text"], "value": 1}'
         row = {"sender_id": "ada", "type_name": "slot", "data": data}
         connection.execute(sa.insert(tables().events), row)

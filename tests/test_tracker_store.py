@@ -23,10 +23,10 @@ from conversations import (
     tracker,
     turn,
 )
-from rasa_api import FailSafeTrackerStore, check_if_tracker_store_async
-from rasa_trackers import tracker_store
-from rasa_trackers.calls import Calls
-from rasa_trackers.memory import MemoryEventLog
+from rasa_api import FailSafeTrackerStore, backend_log, check_if_tracker_store_async
+from rasa_trackers import sessions
+from rasa_trackers.memory.log import MemoryEventLog
+from rasa_trackers.threads import Threads
 
 
 def _pickled(tracker):
@@ -119,13 +119,13 @@ async def test_long_session_is_read_at_once_the_next_time(
     await other.save(tracker("ada", long))
     assert as_dicts(await store.retrieve("ada")) == dicts(long)
     limits = []
-    read_back = store._log.read_back
+    read_back = backend_log(store).read_back
 
     def counted(sender_id, limit=None, before=None):
         limits.append(limit)
         return read_back(sender_id, limit, before)
 
-    monkeypatch.setattr(store._log, "read_back", counted)
+    monkeypatch.setattr(backend_log(store), "read_back", counted)
     for _ in range(2):
         limits.clear()
         assert as_dicts(await store.retrieve("ada")) == dicts(long)
@@ -142,12 +142,12 @@ async def test_long_session_is_read_at_once_the_next_time(
 
 
 def test_only_so_many_long_sessions_are_remembered(monkeypatch):
-    monkeypatch.setattr(tracker_store, "_LONG_SESSIONS", 2)
-    expected = tracker_store._Expected()
+    monkeypatch.setattr(sessions, "_LONG_SESSIONS", 2)
+    lengths = sessions.SessionLengths()
     for sender_id in ("a", "b", "a", "c"):
-        expected[sender_id] = 1000
-    assert expected["a"] == expected["c"] > 1000
-    assert expected["b"] == 100
+        lengths.note(sender_id, 1000)
+    assert lengths.expected("a") == lengths.expected("c") > 1000
+    assert lengths.expected("b") == 100
 
 
 async def test_conversation_without_a_session_start_is_one_session(store):
@@ -300,7 +300,7 @@ async def test_read_that_fails_once_loses_nothing(store, monkeypatch):
     await store.save(tracker("ada", stored))
     agent_store = FailSafeTrackerStore(store)
     with monkeypatch.context() as patch:
-        patch.setattr(store._log, "read_back", _raise)
+        patch.setattr(backend_log(store), "read_back", _raise)
         fresh = await agent_store.get_or_create_tracker(
             "ada", append_action_listen=False
         )
@@ -415,7 +415,7 @@ async def test_one_event_object_at_several_places(store, bound):
 async def test_conversation_that_was_erased_while_a_tracker_is_held(store):
     kept = tracker("ada", conversation(1, 1))
     await store.save(kept)
-    store._log.delete("ada")
+    backend_log(store).delete("ada")
     new = turn()
     add(kept, new)
     await store.save(kept)
@@ -471,13 +471,13 @@ async def test_long_history_is_saved_at_once(store):
 
 
 def test_save_in_a_new_event_loop_after_one_that_was_broken_off(store, monkeypatch):
-    append, go_on = store._log.append, threading.Event()
+    append, go_on = backend_log(store).append, threading.Event()
 
     def append_late(*arguments):
         go_on.wait(10)
         return append(*arguments)
 
-    monkeypatch.setattr(store._log, "append", append_late)
+    monkeypatch.setattr(backend_log(store), "append", append_late)
     kept = tracker("ada", session_start())
     loop = asyncio.new_event_loop()
     with pytest.raises(asyncio.TimeoutError):
@@ -498,64 +498,64 @@ def test_save_in_a_new_event_loop_after_one_that_was_broken_off(store, monkeypat
 async def test_call_in_parts_that_breaks_off_each_time_is_an_error(
     make_store, monkeypatch, ask
 ):
-    # Else a pause as long as what is left of the timeout would end it.
-    monkeypatch.setattr("rasa_trackers.calls._LONGEST_PAUSE", 0.05)
+    # A pause as long as what is left of the timeout would end the call as well.
+    monkeypatch.setattr("rasa_trackers.retries._LONGEST_PAUSE", 0.05)
     store = make_store(timeout=0.3)
     began = time.monotonic()
 
-    def break_off(*arguments):
-        answered = arguments[-1]
-        answered()
+    def break_off(*_arguments):
+        yield []
         if time.monotonic() < began + 10:
             raise OSError("broken off")
-        return []
 
     for method in ("sender_ids", "count_conversations"):
-        monkeypatch.setattr(store._log, method, break_off)
+        monkeypatch.setattr(backend_log(store), method, break_off)
     with pytest.raises(ConnectionException):
         await getattr(store, ask)()
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-async def test_call_in_parts_may_take_longer_than_its_timeout(make_store, monkeypatch):
+async def test_call_in_batches_may_take_longer_than_its_timeout(
+    make_store, monkeypatch
+):
     store = make_store(timeout=0.3)
 
-    def take_long(answered):
+    def take_long():
         for _ in range(10):
             time.sleep(0.15)
-            answered()
-        return ["ada"]
+            yield []
+        yield ["ada"]
 
-    monkeypatch.setattr(store._log, "sender_ids", take_long)
+    monkeypatch.setattr(backend_log(store), "sender_ids", take_long)
     assert list(await store.keys()) == ["ada"]
 
 
 async def test_call_that_waits_for_others_interrupts_none_of_them(monkeypatch):
     log = MemoryEventLog()
-    calls = Calls(log, timeout=0.3, workers=1)
+    threads = Threads(log, timeout=0.3, workers=1)
     interrupted, go_on = [], threading.Event()
     monkeypatch.setattr(log, "interrupt", lambda: interrupted.append(log))
 
     working = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def take_long(deadline):
+    def take_long(log):
         loop.call_soon_threadsafe(working.set)
         while not go_on.wait(0.1):
-            deadline.renew()
+            log.deadline.renew()
         return "done"
 
-    long = asyncio.ensure_future(calls.run(take_long))
+    long = asyncio.ensure_future(threads.run(take_long))
     await working.wait()
     begun = []
     try:
         with pytest.raises(ConnectionException, match="busy with other calls"):
-            await asyncio.wait_for(calls.run(begun.append), 10)
+            await asyncio.wait_for(threads.run(begun.append), 10)
     finally:
         go_on.set()
     assert not interrupted
     assert await long == "done"
-    calls.close()
+    threads.close(then=log.close)
     assert not begun
 
 
@@ -569,10 +569,10 @@ async def test_what_could_not_be_confirmed_is_looked_for_again(store, monkeypatc
         raise RasaException("no majority")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store._log, "confirm", fail)
+        patch.setattr(backend_log(store), "confirm", fail)
         with pytest.raises(RasaException):
             await store.save(again)
-    store._log.delete("ada")
+    backend_log(store).delete("ada")
     await store.save(again)
     assert as_dicts(await store.retrieve("ada")) == dicts(events)
 

@@ -8,12 +8,13 @@ import json
 import pytest
 
 from backends import DURABLE
+from rasa_api import backend_log
 from rasa_trackers.event_log import START, Conversation, Entry, User
 
 
 @pytest.fixture
 def log(store):
-    return store._log
+    return backend_log(store)
 
 
 def text(name: str, timestamp: float = 1.0) -> str:
@@ -166,7 +167,7 @@ def test_conversation_that_is_replaced_by_nothing_is_nobodys(log):
 
 
 async def test_expired_conversation_is_nobodys(make_store, eventually):
-    log = make_store(record_exp=1.5)._log
+    log = backend_log(make_store(record_exp=1.5))
     log.append("ada", entries("a"), START, User("u", 5.0))
     assert sender_ids(log, "u") == ["ada"]
 
@@ -185,7 +186,7 @@ async def test_expired_conversation_is_nobodys(make_store, eventually):
 
 
 async def test_each_append_renews_what_leads_to_the_conversation(make_store):
-    log = make_store(record_exp=2.0)._log
+    log = backend_log(make_store(record_exp=2.0))
     position = START
     for name in "abcdef":
         position = log.append("ada", entries(name), position, User("u", 5.0))
@@ -197,7 +198,10 @@ async def test_each_append_renews_what_leads_to_the_conversation(make_store):
 @pytest.mark.parametrize("backend", DURABLE, indirect=True)
 async def test_user_outlives_an_append_that_knows_no_expiry(make_store):
     """One worker has record_exp, another has not: the conversation stays."""
-    expiring, keeping = make_store(record_exp=0.3)._log, make_store()._log
+    expiring, keeping = (
+        backend_log(make_store(record_exp=0.3)),
+        backend_log(make_store()),
+    )
     position = expiring.append("ada", entries("a"), START, User("u", 5.0))
     keeping.append("ada", entries("b"), position, User("u", 5.0))
     await asyncio.sleep(0.7)
@@ -207,7 +211,7 @@ async def test_user_outlives_an_append_that_knows_no_expiry(make_store):
 
 
 async def test_users_whose_conversations_have_expired_are_erased(make_store):
-    log = make_store(record_exp=0.2)._log
+    log = backend_log(make_store(record_exp=0.2))
     log.append("ada", entries("a"), START, User("u", 5.0))
     await asyncio.sleep(0.5)
     log.purge_expired()
@@ -237,7 +241,7 @@ def test_user_ids_that_are_sender_ids(log):
 
 @pytest.mark.parametrize("backend", DURABLE, indirect=True)
 async def test_two_writers_that_begin_a_users_conversations_at_once(make_store):
-    logs = [make_store()._log for _ in range(2)]
+    logs = [backend_log(make_store()) for _ in range(2)]
     names = [str(number) for number in range(20)]
 
     def begin(log):

@@ -25,7 +25,9 @@ class Connection(EventLog):
         self.state = UP
         self.random = random.Random(0)
 
-    def _call(self, method: Callable[..., Any], *args: Any, writes: bool = False) -> Any:
+    def _call(
+        self, method: Callable[..., Any], *args: Any, writes: bool = False
+    ) -> Any:
         if self.state == REFUSED or (self.state == READ_ONLY and writes):
             raise Gone(self.state)
         if self.state == REPLIES_LOST:

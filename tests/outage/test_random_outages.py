@@ -6,7 +6,16 @@ import time
 from typing import Dict, List, Optional, Tuple
 
 import pytest
-from flaky import READ_ONLY, REFUSED, REPLIES_LOST, UP, Connection, FakeProbe, entry, texts
+from flaky import (
+    READ_ONLY,
+    REFUSED,
+    REPLIES_LOST,
+    UP,
+    Connection,
+    FakeProbe,
+    entry,
+    texts,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +40,9 @@ class Process:
         self.name = name
         self.connection = Connection(database)
         self._path = path
-        self.acknowledged: Dict[str, List[str]] = {sender_id: [] for sender_id in SENDERS}
+        self.acknowledged: Dict[str, List[str]] = {
+            sender_id: [] for sender_id in SENDERS
+        }
         self._count = 0
         self.start()
 

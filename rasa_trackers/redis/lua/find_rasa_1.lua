@@ -1,4 +1,4 @@
--- Which keys are conversations of Rasa 1: json.dumps({"events": [...], "name": key})
+-- Which keys hold a conversation of Rasa 1: json.dumps({"events": [...], "name": key}).
 --
 -- ARGV: pairs of a key and the end of its value
 -- Returns the numbers of the pairs.

@@ -2,14 +2,14 @@
 --
 -- ARGV[3]: how many; '' for all
 -- ARGV[4]: the position; '' for none
--- ARGV[5]: 'text' to have them in one text, a line each: a reply of 1,000 parts takes the
---          client 1 ms longer
--- Returns what Rasa left: {key, text}; else {position of the first event, its index,
--- {events} or text, the list's first element}; nil for an empty log. The events, if one of
--- them has more lines.
-local rasas = left_by_rasa(true)
-if rasas then
-    return rasas
+-- ARGV[5]: 'text' for one text with a line for each event, because a reply of 1,000 parts
+--          takes the client 1 ms longer
+-- Returns {key, text} of a legacy value to migrate first; nil for an empty log; otherwise
+-- {position of the first event, its index, text or events, the header}. A list of events
+-- where one of them has several lines.
+local legacy = legacy_value(true)
+if legacy then
+    return legacy
 end
 local length, number, header = extent()
 if length == 0 then

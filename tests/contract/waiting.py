@@ -1,0 +1,56 @@
+"""Waits that no slow machine can make fail."""
+
+from __future__ import annotations
+
+import time
+from typing import Callable
+
+import pytest
+
+#: Seconds after which nothing is waited for any more: something does not work.
+LIMIT = 60.0
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Poll until a condition holds."""
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what}: not within {LIMIT:g} seconds")
+        time.sleep(0.01)
+
+
+class TooSlow(Exception):
+    """A machine took longer for some steps than a conversation lives."""
+
+
+class Life:
+    """A life of conversations, and whether what is under way is within it."""
+
+    #: Seconds; a story is told again with a longer life where the machine was too slow.
+    LENGTHS = (0.4, 2.0, 8.0, 30.0)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._began = time.monotonic()
+
+    def begins(self) -> None:
+        """Called before the first append whose conversation must still live later."""
+        self._began = time.monotonic()
+
+    def check(self, holds: object) -> None:
+        """Assert what only holds while the conversation lives."""
+        if not holds:
+            if time.monotonic() - self._began >= 0.75 * self.seconds:
+                raise TooSlow
+            pytest.fail("a conversation has gone before its time")
+
+
+def live(story: Callable[[Life], None]) -> None:
+    """Tell a story that is about conversations which have not expired yet."""
+    for seconds in Life.LENGTHS:
+        try:
+            return story(Life(seconds))
+        except TooSlow:
+            continue
+    pytest.fail("this machine is too slow to say anything about expiry")
