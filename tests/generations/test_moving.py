@@ -72,13 +72,28 @@ def test_a_conversation_moves_with_its_assistant_and_back(
         assert not each.call("read", "anna")["exists"]
 
 
+def opens(each: Generation, endpoint: Endpoint) -> bool:
+    """Whether a generation has a store for the endpoint; otherwise it says what to do."""
+    try:
+        module: str = each.call("open", endpoint)
+    except RuntimeError as error:
+        if "needs redis-py 4.1" not in str(error):
+            raise
+        assert "pip install" in str(error)
+        return False
+    assert module.startswith("rasa_trackers.")
+    return True
+
+
 def check(each: Generation, read: Dict[str, Any], said: List[Dict[str, Any]]) -> None:
     """A generation reads all events of kinds that it knows, in order, each once."""
     known = set(each.call("known"))
     expected = [brief(event) for event in said if event["event"] in known]
     assert [brief(event) for event in read["all"]] == expected
 
-    starts = [n for n, event in enumerate(expected) if event[1] == "action_session_start"]
+    starts = [
+        n for n, event in enumerate(expected) if event[1] == "action_session_start"
+    ]
     assert [brief(event) for event in read["last"]] == expected[starts[-1] :]
 
     sizes = [event["value"] for event in said if event.get("name") == "size"]

@@ -41,7 +41,9 @@ def domain() -> Domain:
         for slot in form["slots"].values():
             slot["mappings"] = [{"type": "custom"}]
     else:
-        form["forms"]["order_form"] = {"required_slots": {"size": [{"type": "from_text"}]}}
+        form["forms"]["order_form"] = {
+            "required_slots": {"size": [{"type": "from_text"}]}
+        }
     return Domain.from_dict(form)
 
 
@@ -101,7 +103,9 @@ def answer(text: str) -> List[Any]:
         *made(
             "ReminderScheduled",
             intent="order",
-            trigger_date_time=datetime.datetime(2030, 1, 1, tzinfo=datetime.timezone.utc),
+            trigger_date_time=datetime.datetime(
+                2030, 1, 1, tzinfo=datetime.timezone.utc
+            ),
         ),
         *made("ReminderCancelled"),
         *made("FollowupAction", name="utter_greet"),
