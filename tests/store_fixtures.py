@@ -88,7 +88,7 @@ def load() -> Iterator[Callable[..., TrackerStore]]:
     for store in stores:
         if hasattr(store, "_shared"):
             store._shared.threads._pool.shutdown()  # and see what runs to its end
-            engine = getattr(backend_log(store), "_engine", None)
+            engine = getattr(backend_log(store), "engine", None)
             if engine is not None and hasattr(engine.pool, "checkedout"):
                 assert engine.pool.checkedout() == 0
         if hasattr(store, "close"):

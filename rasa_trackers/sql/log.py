@@ -1,29 +1,24 @@
-"""Event logs in the rows of a table, for any database that SQLAlchemy speaks to."""
+"""Event logs in the rows of a table, for any database that SQLAlchemy speaks to.
+
+How they are written; ``reading`` has how they are read.
+"""
 
 from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Iterator, Optional, Sequence
 
 import sqlalchemy as sa
 import sqlalchemy.exc
 from sqlalchemy.engine import Connection
 
 from rasa_trackers.errors import store_error
-from rasa_trackers.event_log import (
-    START,
-    Conversation,
-    Entry,
-    EventLog,
-    Failure,
-    Page,
-    Stored,
-    User,
-)
+from rasa_trackers.event_log import START, Entry, Failure, User
 from rasa_trackers.sql import failures
 from rasa_trackers.sql.failures import NumbersBehind
-from rasa_trackers.sql.rows import row, text_of
+from rasa_trackers.sql.reading import SQLReading
+from rasa_trackers.sql.rows import row
 from rasa_trackers.sql.schema import (
     COLUMN_LENGTH,
     Tables,
@@ -39,11 +34,9 @@ EXPIRED = -1
 _MOST_MOVES = 3
 #: Expired conversations that one call of ``purge_expired`` erases.
 _PURGE_BATCH = 100
-#: Conversations that one statement reads; Oracle takes 1,000 values in an IN.
-_READ_BATCH = 200
 
 
-class SQLEventLog(EventLog):
+class SQLEventLog(SQLReading):
     """Event logs in the table ``events``; a position is a row's id.
 
     A subclass for a database overrides :meth:`_append`, :meth:`_insert` and
@@ -58,10 +51,6 @@ class SQLEventLog(EventLog):
     _now: Optional[str] = None
     #: How to use other tables, as a sentence.
     _other_tables = "Let 'db' name another database."
-    #: Sender ids that are fetched at a time.
-    _fetched = 2_000
-    #: Ids that one statement of a count goes through: 0.2 s.
-    _window = 500_000
 
     def __init__(
         self,
@@ -152,7 +141,7 @@ class SQLEventLog(EventLog):
             after, lambda: self._append(sender_id, entries, after, user)
         )
         if end == EXPIRED:
-            self._erase_expired(sender_id)
+            self._erase_expired([sender_id])
             return self.append(sender_id, entries, after, user)
         return end
 
@@ -247,15 +236,18 @@ class SQLEventLog(EventLog):
     def _rewriting(self, sender_id: str) -> Iterator[Connection]:
         """As :meth:`_writing`, without what is left of an expired conversation.
 
-        Tables of other logs are looked for again, so that their rows are erased too. An
-        append does not pay for that.
+        Other logs may have created their tables meanwhile. Their rows are erased too, so
+        this looks for the tables again. An append does not pay for that.
         """
-        with self.engine.connect() as connection:
-            self._find_tables(connection)
+        self._find_tables_again()
         with self._writing(sender_id) as connection:
             if self._record_exp is not None and self._is_expired(connection, sender_id):
                 self._erase(connection, sender_id)
             yield connection
+
+    def _find_tables_again(self) -> None:
+        with self.engine.connect() as connection:
+            self._find_tables(connection)
 
     def _with_greater_ids(
         self, after: int, write: Callable[[], Optional[int]]
@@ -364,119 +356,26 @@ class SQLEventLog(EventLog):
             connection.execute(self.statements.delete_user, mine)
         return bool(erased.rowcount)
 
-    def _erase_expired(self, sender_id: str) -> None:
-        with self._rewriting(sender_id) as connection:
-            # A date remains where a log without expiry went on with the conversation.
-            connection.execute(self.statements.delete_overdue, {"sender_id": sender_id})
-
     def purge_expired(self) -> int:
         if self._record_exp is None:
             return 0
         with self.engine.connect() as connection:
             overdue = self.statements.overdue.limit(_PURGE_BATCH)
             sender_ids = connection.execute(overdue).scalars().all()
-        for sender_id in sender_ids:
-            self._erase_expired(sender_id)
+        self._erase_expired(sender_ids)
         return len(sender_ids)
 
-    # Reading
-
-    def read_back(
-        self, sender_id: str, limit: Optional[int] = None, before: Optional[int] = None
-    ) -> Page:
-        parameters: Dict[str, Any] = {"sender_id": sender_id}
-        if before is not None:
-            parameters["before"] = before
-        if limit is None:
-            statement = self.statements.read_all
-            if before is not None:
-                statement = self.statements.read_all_before
-        else:
-            # One more than asked for: it shows whether the page is complete.
-            parameters["limit"] = limit + 1
-            statement = self.statements.read_newest
-            if before is not None:
-                statement = self.statements.read_newest_before
-        with self.engine.connect() as connection:
-            rows = self._fetch(connection.execute(statement, parameters))
-        events = [Stored(position, text_of(data)) for position, data, _ in rows[:limit]]
-        if limit is not None:
-            events.reverse()
-        return Page(
-            events,
-            complete=len(rows) == len(events),
-            user_id=rows[0][2] if rows else None,
-        )
-
-    def _fetch(self, result: Any) -> Sequence[Any]:
-        """All rows of a result, each of them a sequence."""
-        return result.all()  # type: ignore[no-any-return]
-
-    def sender_ids(self) -> Iterator[Sequence[str]]:
-        for rows in self._streamed(self.statements.sender_ids):
-            yield [sender_id for (sender_id,) in rows]
-
-    def _streamed(self, statement: Any) -> Iterator[Sequence[Any]]:
-        """The rows of a statement in parts, each as soon as the server has found it."""
-        with self.engine.connect() as connection:
-            yield from connection.execute(statement).partitions(self._fetched)
-
-    def conversations_of(
-        self, user_id: str, limit: Optional[int] = None, skip: int = 0
-    ) -> List[Conversation]:
-        if not self.keeps_users:
-            return []
-        texts: Dict[str, List[str]] = {}
-        with self.engine.connect() as connection:
-            found = connection.execute(
-                self.statements.conversations_of(user_id, limit, skip)
-            ).all()
-            for begin in range(0, len(found), _READ_BATCH):
-                batch = [each[0] for each in found[begin : begin + _READ_BATCH]]
-                for sender_id, data in connection.execute(
-                    self.statements.texts, {"sender_ids": batch}
-                ):
-                    texts.setdefault(sender_id, []).append(text_of(data))
-        return [
-            Conversation(sender_id, started, texts[sender_id])
-            for sender_id, started in found
-            # A conversation without texts was erased between the two queries.
-            if sender_id in texts
-        ]
-
-    def count_conversations(self, after_timestamp: float) -> Iterator[int]:
-        active: Set[str] = set()
-        with self.engine.connect() as connection:
-            for first_id, last_id in self._windows(connection):
-                counted = len(active)
-                found = connection.execute(
-                    self.statements.active,
-                    {
-                        "since": after_timestamp,
-                        "first_id": first_id,
-                        "last_id": last_id,
-                    },
-                ).scalars()
-                for sender_ids in found.partitions(self._fetched):
-                    active.update(sender_ids)
-                yield len(active) - counted
-
-    def _windows(self, connection: Connection) -> Iterator[Tuple[int, int]]:
-        """The first and the last id of runs of ids that hold all events.
-
-        No statement reads more rows than the server can in time. A conversation that is
-        rewritten meanwhile gets greater ids, and is found there.
-        """
-        last = START
-        while True:
-            # Ids may have wide gaps, which cost no statement each.
-            first = connection.execute(
-                self.statements.lowest_id, {"after": last}
-            ).scalar()
-            if first is None:
-                return
-            last = first + self._window - 1
-            yield first, last
+    def _erase_expired(self, sender_ids: Sequence[str]) -> None:
+        self._find_tables_again()
+        for sender_id in sender_ids:
+            with self._writing(sender_id) as connection:
+                # Checked under the lock: a message may have come in meanwhile.
+                if self._is_expired(connection, sender_id):
+                    self._erase(connection, sender_id)
+                # A date that does not hold remains where a log without expiry went on.
+                connection.execute(
+                    self.statements.delete_overdue, {"sender_id": sender_id}
+                )
 
     # Errors and end
 

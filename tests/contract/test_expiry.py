@@ -139,14 +139,14 @@ def test_purge_counts_what_it_erases_and_ends_with_zero(expired):
 
 def test_purge_erases_many_conversations_by_and_by(make_one):
     log = make_one(SHORT)
-    expected = [str(number) for number in range(300)]
+    expected = [str(number) for number in range(120)]
     for sender_id in expected:
         log.append(sender_id, entries("a"), START)
     wait_for_end(log, *expected)
     numbers = []
     while not numbers or numbers[-1]:
         numbers.append(log.purge_expired())
-    assert sum(numbers) <= 300
+    assert sum(numbers) <= 120
     assert all_sender_ids(log) == []
 
 

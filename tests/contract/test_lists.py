@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from contract.logs import add, all_sender_ids, count, entries, raw, text
-from rasa_trackers.event_log import START, Entry
+from contract.logs import add, all_sender_ids, count, entries, of_user, raw, text
+from rasa_trackers.event_log import START, Entry, User
 
 
 def test_sender_ids_come_in_batches(log):
@@ -25,11 +25,17 @@ def test_each_sender_id_comes_once(log):
     assert all_sender_ids(log) == ["ada", "grace"]
 
 
-def test_sender_ids_of_many_conversations(log):
-    expected = [f"{number:04}" for number in range(1500)]
-    for sender_id in expected:
-        log.append(sender_id, entries("a"), START)
+def test_many_conversations_are_listed_and_counted_and_found_by_their_user(log):
+    """More than 1,000, which is what some databases take in one list of values."""
+    expected = [f"{number:04}" for number in range(1, 1011)]
+    for number, sender_id in enumerate(expected, 1):
+        added = entries("a", timestamp=float(number))
+        log.append(sender_id, added, START, User("u", 1.0))
     assert all_sender_ids(log) == expected
+    assert count(log, 1.0) == 1010
+    assert count(log, 101.0) == 910
+    assert of_user(log, "u") == expected
+    assert of_user(log, "u", 5, 1003) == expected[1003:1008]
 
 
 def test_conversation_that_stays_is_named_while_others_begin_and_end(make_log):
@@ -105,13 +111,6 @@ def test_count_takes_a_timestamp_that_no_number_holds_for_none(log):
     log.append("odd", [Entry(odd, "slot", None, None, "a")], START)
     log.append("even", entries("a", timestamp=5.0), START)
     assert count(log) == 1
-
-
-def test_count_of_many_conversations(log):
-    for number in range(1, 301):
-        log.append(str(number), entries("a", timestamp=float(number)), START)
-    assert count(log, 1.0) == 300
-    assert count(log, 101.0) == 200
 
 
 def test_count_may_be_too_low_where_timestamps_do_not_ascend_but_never_too_high(log):

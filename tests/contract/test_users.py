@@ -228,15 +228,6 @@ def test_limit_and_skip(log):
             assert found == expected[skip : skip + limit]
 
 
-def test_many_conversations_of_a_user(log):
-    """More than 1,000, which is what some databases take in one list of values."""
-    expected = [f"{number:04}" for number in range(1010)]
-    for sender_id in expected:
-        log.append(sender_id, entries("a"), START, User("u", 1.0))
-    assert of_user(log, "u") == expected
-    assert of_user(log, "u", 5, 1003) == expected[1003:1008]
-
-
 # Logs that keep no users
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from rasa_trackers.errors import store_error
 from rasa_trackers.event_log import Entry, Failure, User
 from rasa_trackers.sql.failures import NumbersBehind
-from rasa_trackers.sql.log import EXPIRED, SQLEventLog
+from rasa_trackers.sql.log import SQLEventLog
 from rasa_trackers.sql.oracle.engine import WRITING
 from rasa_trackers.sql.oracle.failures import (
     NO_OBJECT,
@@ -115,12 +115,7 @@ class OracleEventLog(SQLEventLog):
             or len(entries) > _LARGEST_BLOCK
             or any(len(entry.data) > LONGEST_VARCHAR for entry in entries)
         ):
-            with self._writing(sender_id) as connection:
-                end = self._insert(connection, sender_id, entries, after)
-                if end is not None and end != EXPIRED:
-                    self._renew(connection, sender_id, end)
-                    self._assign(connection, sender_id, user)
-                return end
+            return super()._append(sender_id, entries, after, user)
         parameters: Dict[str, Any] = {"lock_id": lock_id(sender_id)}
         for number, entry in enumerate(entries):
             values = row(sender_id, entry)
@@ -139,9 +134,8 @@ class OracleEventLog(SQLEventLog):
         after: int,
     ) -> Optional[int]:
         block = self.append_block.comparison()
-        drawn = self._run(connection, block, sender_id, after, {})
-        if drawn is None or drawn == EXPIRED:
-            return drawn
+        if self._run(connection, block, sender_id, after, {}) is None:
+            return None
         rows = [row(sender_id, entry) for entry in entries]
         connection.execute(self.statements.insert_events, rows)
         return self._end(connection, sender_id)

@@ -111,7 +111,7 @@ class AppendBlock:
         ``:new_id`` is a number that the ids of the events will be greater than.
         """
         if self._comparison is None:
-            text = _block(self._if_log_ends_there([]))
+            text = _block([*self._newest(), *self._if_log_ends_there([])])
             self._comparison = sa.text(text).bindparams(*self._parameters())
         return self._comparison
 
@@ -136,6 +136,8 @@ class AppendBlock:
                     f"INSERT INTO {self._events} (id, sender_id, type_name)"
                     " VALUES (:lock_id, :sender_id, 'lock');"
                 ),
+                *self._newest(),
+                *self._expiry_check(),
                 *self._if_log_ends_there([*inserts, *self._renewal()]),
                 f"DELETE FROM {self._events} WHERE id = :lock_id;",
                 "COMMIT;",
@@ -149,15 +151,34 @@ class AppendBlock:
             sa.outparam("new_id", sa.Integer),
         ]
 
-    def _if_log_ends_there(self, then: List[str]) -> List[str]:
-        """Compare, and draw a number that is great enough, before ``then``."""
+    def _newest(self) -> List[str]:
         return [
             (
                 f"SELECT MAX(id) INTO newest FROM {self._events}"
                 " WHERE sender_id = :sender_id AND id > 0;"
+            )
+        ]
+
+    def _expiry_check(self) -> List[str]:
+        """Let an expired log end at no position."""
+        if self._record_exp is None:
+            return []
+        return [
+            (
+                f"SELECT COUNT(*) INTO too_late FROM {self._expiry}"
+                f" WHERE sender_id = :sender_id AND expires_at <= {NOW}"
+                f" AND last_id >= NVL(newest, {START});"
             ),
-            *self._expiry_check(),
-            f"IF too_late = 0 AND NVL(newest, {START}) = :after_id THEN",
+            "IF too_late > 0 THEN",
+            f"SELECT {EXPIRED} INTO newest FROM dual;",
+            f"SELECT {EXPIRED} INTO :new_id FROM dual;",
+            "END IF;",
+        ]
+
+    def _if_log_ends_there(self, then: List[str]) -> List[str]:
+        """Compare, and draw a number that is great enough, before ``then``."""
+        return [
+            f"IF NVL(newest, {START}) = :after_id THEN",
             # Each instance of a cluster numbers from a range of its own.
             f"FOR attempt IN 1..{LARGEST_GAP} LOOP",
             f"SELECT {self._sequence}.NEXTVAL INTO drawn FROM dual;",
@@ -168,20 +189,6 @@ class AppendBlock:
             "END IF;",
             *then,
             f"SELECT {self._sequence}.CURRVAL INTO :new_id FROM dual;",
-            "END IF;",
-        ]
-
-    def _expiry_check(self) -> List[str]:
-        if self._record_exp is None:
-            return ["SELECT 0 INTO too_late FROM dual;"]
-        return [
-            (
-                f"SELECT COUNT(*) INTO too_late FROM {self._expiry}"
-                f" WHERE sender_id = :sender_id AND expires_at <= {NOW}"
-                f" AND last_id >= NVL(newest, {START});"
-            ),
-            "IF too_late > 0 THEN",
-            f"SELECT {EXPIRED} INTO :new_id FROM dual;",
             "END IF;",
         ]
 
