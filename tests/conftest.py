@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib.util
 import os
 import time
 from pathlib import Path
@@ -24,6 +26,19 @@ def pytest_configure() -> None:
 # A machine that has much to do is no failure of what is tested on it.
 hypothesis.settings.register_profile("without deadline", deadline=None)
 hypothesis.settings.load_profile("without deadline")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # Before 0.24, which is for Python 3.8 and later, pytest-asyncio has no such option.
+    with contextlib.suppress(ValueError):
+        parser.addini("asyncio_default_fixture_loop_scope", "as pytest-asyncio's own")
+
+
+if importlib.util.find_spec("rasa"):
+    with contextlib.suppress(ImportError):  # rasa_versions is tested by itself
+        from older_rasa import add_newer_names
+
+        add_newer_names()
 
 pytest_plugins = [
     "alone",

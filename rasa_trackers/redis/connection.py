@@ -184,10 +184,9 @@ def deployment(values: Mapping[str, Any]) -> Deployment:
     mode: str = values["deployment_mode"]
     if mode == CLUSTER and not HAS_CLUSTERS:
         raise store_error(
-            f"'deployment_mode: cluster' needs redis-py 4.1 or later, and this is "
-            f"{redis.__version__}. Install it in the Python environment that runs Rasa: "
-            f'pip install "redis>=4.1,<5". Rasa runs with it, although pip warns that it '
-            f"asks for an older one."
+            f"'deployment_mode: cluster' needs redis-py 4.4 or later, and this is "
+            f"{redis.__version__}. Install it in the Python environment that runs Rasa, "
+            f'although pip warns that Rasa asks for another: pip install "redis>=4.4,<5"'
         )
     url = parse_url(values["url"])
     client_options = _checked_client_options(mode, values["client_options"])

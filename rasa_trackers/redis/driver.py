@@ -1,7 +1,8 @@
 """What the versions of redis-py do not share.
 
 redis-py 3.5, which Rasa 1.10 and 3.1 install, knows no clusters and no rules for retries:
-it never sends a command twice unless ``retry_on_timeout`` is set.
+it never sends a command twice unless ``retry_on_timeout`` is set. The cluster client of
+4.1 to 4.3 sends a command that has no answer up to five times, and cannot be told not to.
 """
 
 from __future__ import annotations
@@ -9,6 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Dict, Tuple
 
 import redis
+
+
+def version() -> Tuple[int, ...]:
+    """The first two numbers of redis-py's version."""
+    return tuple(int(part) for part in redis.__version__.split(".")[:2])
+
 
 if TYPE_CHECKING:
     from redis import cluster
@@ -21,7 +28,8 @@ if TYPE_CHECKING:
 
     HAS_CLUSTERS: bool
 else:
-    try:
+    HAS_CLUSTERS = version() >= (4, 4)
+    if HAS_CLUSTERS:
         from redis import cluster
         from redis.cluster import ClusterNode, RedisCluster
         from redis.exceptions import (
@@ -29,10 +37,7 @@ else:
             ClusterError,
             RedisClusterException,
         )
-
-        HAS_CLUSTERS = True
-    except ImportError:
-        HAS_CLUSTERS = False
+    else:
         cluster = ClusterNode = None
 
         class RedisCluster:
@@ -59,11 +64,6 @@ __all__ = [
     "never_again",
     "version",
 ]
-
-
-def version() -> Tuple[int, ...]:
-    """The first two numbers of redis-py's version."""
-    return tuple(int(part) for part in redis.__version__.split(".")[:2])
 
 
 def never_again() -> Dict[str, Any]:

@@ -66,7 +66,8 @@ class Generation:
         reader.start()
         reader.join(ANSWER_SECONDS)
         if not said or "error" in said[0]:
-            raise RuntimeError(f"Rasa {self.name}, {name}: {said or 'no answer'}")
+            error = said[0]["error"] if said else "no answer"
+            raise RuntimeError(f"Rasa {self.name}, {name}: {error}")
         return said[0]["result"]
 
     def _listen(self, said: List[Dict[str, Any]]) -> None:

@@ -31,8 +31,9 @@ def started() -> Iterator[Dict[Optional[str], List[Generation]]]:
     """Workers by the PYTHONPATH with which they were started: that takes 20 seconds."""
     workers: Dict[Optional[str], List[Generation]] = {}
     yield workers
-    for each in sum(workers.values(), []):
-        each.end()
+    for started_together in workers.values():
+        for each in started_together:
+            each.end()
 
 
 @pytest.fixture
@@ -53,8 +54,10 @@ def test_a_conversation_moves_with_its_assistant_and_back(
     generations: List[Generation], endpoint: Endpoint
 ) -> None:
     said: List[Dict[str, Any]] = []
+    generations = [each for each in generations if opens(each, endpoint)]
+    assert len(generations) > 1
+
     for each in generations:
-        assert each.call("open", endpoint).startswith("rasa_trackers.")
         if said:
             check(each, each.call("read", "anna"), said)
         # One goes on in the session of its forerunner, and begins one of its own.
@@ -77,10 +80,9 @@ def opens(each: Generation, endpoint: Endpoint) -> bool:
     try:
         module: str = each.call("open", endpoint)
     except RuntimeError as error:
-        if "needs redis-py 4.1" not in str(error):
-            raise
-        assert "pip install" in str(error)
-        return False
+        if "'deployment_mode: cluster' needs redis-py 4.4" in str(error):
+            return False
+        raise
     assert module.startswith("rasa_trackers.")
     return True
 
