@@ -3,16 +3,18 @@
 Every other module talks to Rasa through the names defined here or through names
 that all supported versions share.
 
-Read and tested: Rasa Open Source 3.6.21 and Rasa Pro 3.21.0. What a version can do is
-found by looking for it, so that others work as the nearest of the two.
+Read and tested: Rasa Open Source 1.10.26, 2.8.34, 3.1.7, 3.3.8 and 3.6.21, and Rasa Pro
+3.21.0. What a version can do is found by looking for it, so that the versions between
+them work as well. A tracker store has one of two forms: up to 3.1 Rasa calls plain
+methods, from 3.2 on it awaits coroutines. A Rasa with another form is an error.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
 import os
-from importlib import metadata
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -28,45 +30,86 @@ from typing import (
     Type,
 )
 
-from rasa.shared.core import trackers
-from rasa.shared.core.constants import ACTION_SESSION_START_NAME
-from rasa.shared.core.domain import Domain
-from rasa.shared.core.events import ActionExecuted, Event
-from rasa.shared.core.trackers import DialogueStateTracker
-from rasa.shared.exceptions import ConnectionException, RasaException
-from rasa.shared.utils.common import all_subclasses
+from rasa_trackers.errors import StoreError, StoreUnavailable, store_error
 
 #: What was tested, by the distribution that brings the module ``rasa``.
-_TESTED = {"rasa-pro": "3.21", "rasa": "3.6"}
+_TESTED = {"rasa": ("1.10", "2.8", "3.1", "3.3", "3.6"), "rasa-pro": ("3.21",)}
+_TESTED_NAMES = (
+    f"Rasa Open Source {', '.join(_TESTED['rasa'][:-1])} and {_TESTED['rasa'][-1]}, and "
+    f"Rasa Pro {', '.join(_TESTED['rasa-pro'])}"
+)
 
 if TYPE_CHECKING:
-    # Types are those of Rasa Open Source, beside which they are checked.
+    # Types are those of Rasa Open Source 3.6, beside which they are checked.
     from rasa.core.brokers.broker import EventBroker
     from rasa.core.tracker_store import TrackerStore
+    from rasa.shared.core import trackers
+    from rasa.shared.core.constants import ACTION_SESSION_START_NAME
+    from rasa.shared.core.domain import Domain
+    from rasa.shared.core.events import ActionExecuted, Event
+    from rasa.shared.core.trackers import DialogueStateTracker
+    from rasa.shared.exceptions import ConnectionException, RasaException
+    from rasa.shared.utils.common import all_subclasses
 
     _rasas: Any
     broker_event_dict_to_event: Any
 else:
-    try:
-        from rasa.core.tracker_stores import tracker_store as _rasas
-    except ImportError:
-        try:  # Rasa Open Source
-            from rasa.core import tracker_store as _rasas
-        except ImportError as missing:
-            raise ImportError(
-                f"it works with Rasa Open Source {_TESTED['rasa']} and Rasa Pro "
-                f"{_TESTED['rasa-pro']}, and this is another Rasa ({missing})"
-            ) from missing
-    try:
-        from rasa.events.v1.broker_event_mapper import broker_event_dict_to_event
-    except ImportError:  # it has no ProtoJSON
-        broker_event_dict_to_event = None
 
-    TrackerStore = _rasas.TrackerStore
+    def _module(*places):
+        """The first of some modules that this Rasa has; ``None`` if it has none."""
+        for place in places:
+            try:
+                return importlib.import_module(place)
+            except ModuleNotFoundError as error:
+                if error.name == "rasa" or not place.startswith(error.name or "?"):
+                    raise  # Rasa is not installed, or misses what it needs
+        return None
+
+    def _name(name, *places):
+        """A name out of the first of some modules that this Rasa has."""
+        try:
+            return getattr(_module(*places), name)
+        except AttributeError as error:
+            raise store_error(
+                f"This Rasa has no {name} where other versions have it "
+                f"({', '.join(places)}). rasa_trackers was tested with {_TESTED_NAMES}: "
+                f"install one of these, or look for a newer rasa_trackers."
+            ) from error
+
+    # In the order of Rasa Pro, Rasa Open Source 2 and 3, and Rasa 1.
+    _STORES = ("rasa.core.tracker_stores.tracker_store", "rasa.core.tracker_store")
+    _TRACKERS = ("rasa.shared.core.trackers", "rasa.core.trackers")
+    _EVENTS = ("rasa.shared.core.events", "rasa.core.events")
+    _rasas = _module(*_STORES)
+    TrackerStore = _name("TrackerStore", *_STORES)
+    trackers = _module(*_TRACKERS)
+    DialogueStateTracker = _name("DialogueStateTracker", *_TRACKERS)
+    Event = _name("Event", *_EVENTS)
+    ActionExecuted = _name("ActionExecuted", *_EVENTS)
+    Domain = _name("Domain", "rasa.shared.core.domain", "rasa.core.domain")
+    ACTION_SESSION_START_NAME = _name(
+        "ACTION_SESSION_START_NAME",
+        "rasa.shared.core.constants",
+        "rasa.core.actions.action",
+    )
+    all_subclasses = _name(
+        "all_subclasses", "rasa.shared.utils.common", "rasa.core.utils"
+    )
+    # Rasa 1 has no exceptions of its own.
+    _exceptions = _module("rasa.shared.exceptions")
+    RasaException = getattr(_exceptions, "RasaException", StoreError)
+    ConnectionException = getattr(_exceptions, "ConnectionException", StoreUnavailable)
+    # Only Rasa Pro has ProtoJSON.
+    broker_event_dict_to_event = getattr(
+        _module("rasa.events.v1.broker_event_mapper"),
+        "broker_event_dict_to_event",
+        None,
+    )
 
 logger = logging.getLogger(__name__)
 
 __all__ = [
+    "IS_ASYNC",
     "KNOWS_USERS",
     "ConnectionException",
     "DialogueStateTracker",
@@ -86,6 +129,7 @@ __all__ = [
     "session_boundary",
     "starts_session",
     "user_id_of",
+    "wants_all_sessions",
 ]
 
 #: Whether a tracker says whose it is: Rasa Pro's does.
@@ -107,21 +151,61 @@ _NEEDS_OLDER_EVENTS: Tuple[Type[Exception], ...] = tuple(
 )
 
 
+# Versions
+
+#: What Rasa calls on a tracker store. Rasa 1 has neither of the last two.
+_CALLED = (
+    "save",
+    "retrieve",
+    "keys",
+    "get_or_create_tracker",
+    "exists",
+    "retrieve_full_tracker",
+)
+
+
+def awaits_stores(tracker_store: type) -> bool:
+    """Whether Rasa awaits what it calls on a tracker store: from 3.2 on.
+
+    Args:
+        tracker_store: Rasa's own base class of tracker stores.
+
+    Raises:
+        RasaException: when it is neither so nor the other way round.
+    """
+    coroutines = {
+        name: inspect.iscoroutinefunction(getattr(tracker_store, name))
+        for name in _CALLED
+        if callable(getattr(tracker_store, name, None))
+    }
+    if {"save", "retrieve"} <= set(coroutines) and len(set(coroutines.values())) == 1:
+        return coroutines["save"]
+    awaited = ", ".join(name for name in coroutines if coroutines[name])
+    called = ", ".join(name for name in coroutines if not coroutines[name])
+    raise store_error(
+        f"rasa_trackers does not know the tracker stores of this Rasa: coroutines are "
+        f"{awaited or 'none'}, plain methods are {called or 'none'}. It was tested with "
+        f"{_TESTED_NAMES}: install one of these, or look for a newer rasa_trackers."
+    )
+
+
 def untested(distribution: str, version: str) -> Optional[str]:
     """What to tell an operator whose Rasa nobody has tested; ``None`` if it was."""
-    tested = _TESTED.get(distribution)
-    if tested is not None and version.split(".")[:2] == tested.split("."):
+    if ".".join(version.split(".")[:2]) in _TESTED.get(distribution, ()):
         return None
     return (
-        f"rasa_trackers was tested with Rasa Open Source {_TESTED['rasa']} and Rasa "
-        f"Pro {_TESTED['rasa-pro']}; this is {distribution} {version}, which is taken "
-        f"for the nearest of them. Try it out before you rely on it, and look for a "
-        f"newer rasa_trackers."
+        f"rasa_trackers was not tested with {distribution} {version}, but with "
+        f"{_TESTED_NAMES}. This version calls a tracker store in a known way. Try it out "
+        f"before you rely on it, and look for a newer rasa_trackers."
     )
 
 
 def _installed() -> Optional[Tuple[str, str]]:
-    for distribution in _TESTED:
+    try:
+        from importlib import metadata
+    except ImportError:  # Python 3.7, for which there is no Rasa Pro
+        return "rasa", importlib.import_module("rasa").__version__
+    for distribution in reversed(list(_TESTED)):
         try:
             return distribution, metadata.version(distribution)
         except metadata.PackageNotFoundError:
@@ -130,7 +214,13 @@ def _installed() -> Optional[Tuple[str, str]]:
 
 
 # As the module is loaded, so once a process.
-if (_found := _installed()) and (_message := untested(*_found)):
+
+#: Whether a tracker store has coroutines; otherwise it has plain methods.
+IS_ASYNC = awaits_stores(TrackerStore)
+
+_found = _installed()
+_message = untested(*_found) if _found else None
+if _message:
     logger.warning("%s", _message)
 
 
@@ -188,6 +278,17 @@ def session_boundary(store: TrackerStore) -> Boundary:
     ):
         return _SESSION_START
     return _USER_IS_GONE
+
+
+def wants_all_sessions(store: TrackerStore) -> bool:
+    """Whether Rasa has told a store that exists to give all sessions.
+
+    As ``rasa export`` does in Rasa 1 (``Exporter.__init__``, 1.10.26), which has no
+    ``retrieve_full_tracker``.
+    """
+    return bool(
+        getattr(store, "load_events_from_previous_conversation_sessions", False)
+    )
 
 
 # Trackers

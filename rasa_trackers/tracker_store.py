@@ -1,5 +1,6 @@
 """Rasa's tracker store contract, on top of an event log.
 
+The methods are coroutines here. A Rasa that calls plain methods gets such (``faces``).
 ``save`` finds what is new (``saving``), which goes through the log that is bound to a
 deadline (``retries``) to the backend's log and its server. ``retrieve`` goes the same
 way by ``sessions``, ``update`` by ``rewriting``.
@@ -19,13 +20,15 @@ from typing import (
     Iterable,
     List,
     Optional,
-    Set,
+    Type,
     TypeVar,
+    Union,
 )
 
 from rasa_trackers import rasa_versions, sessions, shared_logs, store_options
 from rasa_trackers.backend import Backend
 from rasa_trackers.errors import store_error
+from rasa_trackers.faces import AsyncFace, PlainFace
 from rasa_trackers.identities import (
     checked_sender_id,
     storable_user_id,
@@ -48,7 +51,6 @@ from rasa_trackers.users import serialized_trackers
 logger = logging.getLogger(__name__)
 
 Constructor = TypeVar("Constructor", bound=Callable[..., None])
-Result = TypeVar("Result")
 
 #: Seconds that ``close`` waits for calls that are under way.
 _CLOSING = 1.0
@@ -76,11 +78,17 @@ def never_falls_back(constructor: Constructor) -> Constructor:
     return wrapper  # type: ignore[return-value]
 
 
+_Face: Union[Type[AsyncFace], Type[PlainFace]] = (
+    AsyncFace if rasa_versions.IS_ASYNC else PlainFace
+)
+
+
+@_Face.shown
 class EventLogTrackerStore(TrackerStore):
     """A tracker store that keeps conversations in an event log.
 
-    The contract is that of ``TrackerStore`` in Rasa 3.6.21 and in Rasa Pro 3.21. Beyond
-    it:
+    The contract is that of ``TrackerStore`` in the Rasa that runs (``rasa_versions`` says
+    which ones are known). Beyond it:
 
     * ``save`` appends the events that the log does not hold yet, found by identity and
       never by counting. It only ever adds to a conversation.
@@ -120,15 +128,14 @@ class EventLogTrackerStore(TrackerStore):
         values = store_options.checked(
             type(self).__name__, self.backend.options, {"url": url, **options}
         )
-        self._all_sessions: bool = values[
+        self._gives_all_sessions: bool = values[
             "retrieve_events_from_previous_conversation_sessions"
         ]
         self._shared, self._release = shared_logs.acquire(
             self, self.backend, values, rasa_versions.KNOWS_USERS
         )
         self._session_lengths = sessions.SessionLengths()
-        #: Saves that are under way: the event loop itself does not hold on to them.
-        self._saves: Set[asyncio.Future[None]] = set()
+        self._face = _Face(self._shared)
         try:
             self._shared.open(values["startup_timeout"])
         except BaseException:
@@ -148,10 +155,6 @@ class EventLogTrackerStore(TrackerStore):
         if closing is not None:
             closing.join(_CLOSING)
 
-    async def _run(self, function: Callable[..., Result], *args: object) -> Result:
-        """Run ``function(log, *args)`` in a thread."""
-        return await self._shared.threads.run(function, *args)
-
     # Reading
 
     async def retrieve(self, sender_id: str) -> Optional[DialogueStateTracker]:
@@ -160,10 +163,10 @@ class EventLogTrackerStore(TrackerStore):
         Raises:
             ConnectionException: when the server could not be reached in time.
         """
-        if self._all_sessions:
-            return await self.retrieve_full_tracker(sender_id)
+        if self._gives_all_sessions or rasa_versions.wants_all_sessions(self):
+            return await self._all_sessions_of(sender_id)
         return self._marked(
-            await self._run(
+            await self._face.run(
                 sessions.read_last_session,
                 self,
                 text_of_sender_id(sender_id),
@@ -179,9 +182,12 @@ class EventLogTrackerStore(TrackerStore):
         Raises:
             ConnectionException: when the server could not be reached in time.
         """
+        return await self._all_sessions_of(conversation_id)
+
+    async def _all_sessions_of(self, sender_id: str) -> Optional[DialogueStateTracker]:
         return self._marked(
-            await self._run(
-                sessions.read_all_sessions, self, text_of_sender_id(conversation_id)
+            await self._face.run(
+                sessions.read_all_sessions, self, text_of_sender_id(sender_id)
             )
         )
 
@@ -195,11 +201,11 @@ class EventLogTrackerStore(TrackerStore):
 
     async def exists(self, conversation_id: str) -> bool:
         """Whether there is such a conversation, without reading it."""
-        return await self._run(_has_events, text_of_sender_id(conversation_id))
+        return await self._face.run(_has_events, text_of_sender_id(conversation_id))
 
     async def keys(self) -> Iterable[str]:
         """The sender ids of all conversations, each once, in no certain order."""
-        return await self._run(_all_sender_ids)
+        return await self._face.run(_all_sender_ids)
 
     async def count_conversations(self, after_timestamp: float = 0.0) -> int:
         """How many conversations have had an event since then, by its timestamp.
@@ -210,7 +216,7 @@ class EventLogTrackerStore(TrackerStore):
         Raises:
             ConnectionException: when the server could not be reached in time.
         """
-        return await self._run(_count_conversations, after_timestamp)
+        return await self._face.run(_count_conversations, after_timestamp)
 
     async def get_serialized_trackers_by_user_id(
         self, user_id: str, limit: Optional[int] = None, skip: Optional[int] = None
@@ -232,7 +238,7 @@ class EventLogTrackerStore(TrackerStore):
         Raises:
             ConnectionException: when the server could not be reached in time.
         """
-        return await self._run(
+        return await self._face.run(
             serialized_trackers, self, user_id, max(limit or 0, 0), max(skip or 0, 0)
         )
 
@@ -247,26 +253,17 @@ class EventLogTrackerStore(TrackerStore):
                 stores each of them once.
             RasaException: when an event or the sender id cannot be stored.
         """
-        # A channel that closes cancels its handler. The events that are stored must
-        # still be published, and no other save of the conversation may begin before.
-        save = asyncio.ensure_future(self._save(tracker))
-        self._saves.add(save)
-        save.add_done_callback(self._saves.discard)
-        try:
-            await asyncio.shield(save)
-        except asyncio.CancelledError:
-            save.add_done_callback(functools.partial(_report, tracker.sender_id))
-            raise
+        await self._face.to_the_end(self._save(tracker), str(tracker.sender_id))
 
     async def _save(self, tracker: DialogueStateTracker) -> None:
         place = self._shared.place
-        async with self._shared.turns.one_at_a_time(str(tracker.sender_id)):
+        async with self._face.turn(str(tracker.sender_id)):
             user_id = storable_user_id(self._shared.log, tracker)
             save = Save(self, place, tracker, saved_up_to(place, tracker), user_id)
             if save.is_needless:
                 return
             try:
-                saved = await self._run(save.append_new_events)
+                saved = await self._face.run(save.append_new_events)
             except BaseException:
                 # The append may have happened, or may still happen. The next save checks.
                 if save.mark is not None:
@@ -284,12 +281,17 @@ class EventLogTrackerStore(TrackerStore):
         if outage is None or outage.is_kept_for_good(saved.position):
             publish(self, tracker, saved.appended)
             return
-        loop = asyncio.get_running_loop()
+        try:
+            publish_there: Callable[..., object] = (
+                asyncio.get_running_loop().call_soon_threadsafe
+            )
+        except RuntimeError:  # a plain method that a script calls
+            publish_there = _call
 
         def publish_later() -> None:
             # A closed loop has no event broker.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(publish, self, tracker, saved.appended)
+                publish_there(publish, self, tracker, saved.appended)
 
         outage.when_stored(tracker.sender_id, saved.position, publish_later)
 
@@ -313,8 +315,8 @@ class EventLogTrackerStore(TrackerStore):
             ConnectionException: when the server could not be reached in time.
         """
         checked = checked_sender_id(self._shared.log, sender_id)
-        async with self._shared.turns.one_at_a_time(checked):
-            erased = await self._run(_delete, checked)
+        async with self._face.turn(checked):
+            erased = await self._face.run(_delete, checked)
         logger.info(
             "%s: conversation %r %s.",
             self._shared.log.name,
@@ -343,8 +345,8 @@ class EventLogTrackerStore(TrackerStore):
                 is open whether it was done; it can be repeated.
             RasaException: when an event cannot be stored.
         """
-        async with self._shared.turns.one_at_a_time(str(tracker.sender_id)):
-            await self._run(
+        async with self._face.turn(str(tracker.sender_id)):
+            await self._face.run(
                 rewrite,
                 self,
                 tracker,
@@ -372,8 +374,5 @@ def _delete(log: DeadlineLog, sender_id: str) -> bool:
     return log.delete(sender_id)
 
 
-def _report(sender_id: str, save: asyncio.Future[None]) -> None:
-    """Log how a save failed that nobody waits for any more."""
-    error = None if save.cancelled() else save.exception()
-    if error is not None:
-        logger.error("Conversation %r was not saved: %s", sender_id, error)
+def _call(function: Callable[..., object], *args: object) -> None:
+    function(*args)

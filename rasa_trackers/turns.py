@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
-from typing import AsyncIterator, Dict
+import threading
+from concurrent.futures import Future, wait
+from contextlib import asynccontextmanager, contextmanager
+from typing import AsyncIterator, Dict, Iterator
 
 from rasa_trackers.errors import store_unavailable
 
@@ -23,6 +25,9 @@ class Turns:
         self._timeout = timeout
         #: The last save of each conversation, by sender id; done when it has ended.
         self._last: Dict[str, asyncio.Future[None]] = {}
+        #: The same, where no event loop takes part.
+        self._last_blocking: Dict[str, Future[None]] = {}
+        self._lock = threading.Lock()
 
     @asynccontextmanager
     async def one_at_a_time(self, sender_id: str) -> AsyncIterator[None]:
@@ -41,11 +46,7 @@ class Turns:
             if before is not None:
                 await asyncio.wait({before}, timeout=self._timeout)
                 if not before.done():
-                    raise store_unavailable(
-                        f"{self._name}: a save of conversation {sender_id!r} waited "
-                        f"{self._timeout:g} seconds for the one before it. Check that "
-                        f"the server is not overloaded."
-                    )
+                    raise self._waited_too_long(sender_id)
             yield
         finally:
             if before is None or before.done():
@@ -54,3 +55,34 @@ class Turns:
                 before.add_done_callback(lambda _: mine.set_result(None))
             if self._last.get(sender_id) is mine:
                 del self._last[sender_id]
+
+    @contextmanager
+    def one_at_a_time_blocking(self, sender_id: str) -> Iterator[None]:
+        """As :meth:`one_at_a_time`, for threads that call without an event loop.
+
+        Raises:
+            ConnectionException: when the save before takes longer than ``timeout``.
+        """
+        mine: Future[None] = Future()
+        with self._lock:
+            before = self._last_blocking.get(sender_id)
+            self._last_blocking[sender_id] = mine
+        try:
+            if before is not None and not wait([before], self._timeout).done:
+                raise self._waited_too_long(sender_id)
+            yield
+        finally:
+            if before is None or before.done():
+                mine.set_result(None)
+            else:
+                before.add_done_callback(lambda _: mine.set_result(None))
+            with self._lock:
+                if self._last_blocking.get(sender_id) is mine:
+                    del self._last_blocking[sender_id]
+
+    def _waited_too_long(self, sender_id: str) -> Exception:
+        return store_unavailable(
+            f"{self._name}: a save of conversation {sender_id!r} waited "
+            f"{self._timeout:g} seconds for the one before it. Check that the server is "
+            f"not overloaded."
+        )

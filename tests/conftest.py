@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib.util
 import os
 import time
 from pathlib import Path
@@ -28,6 +30,19 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("slow machine")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # Before 0.24, which is for Python 3.8 and later, pytest-asyncio has no such option.
+    with contextlib.suppress(ValueError):
+        parser.addini("asyncio_default_fixture_loop_scope", "as pytest-asyncio's own")
+
+
+if importlib.util.find_spec("rasa"):
+    with contextlib.suppress(ImportError):  # rasa_versions is tested by itself
+        from older_rasa import add_newer_names
+
+        add_newer_names()
 
 pytest_plugins = [
     "alone",

@@ -26,8 +26,15 @@ except ImportError:  # Rasa Open Source
         RedisTrackerStore,
         SQLTrackerStore,
         TrackerStore,
-        check_if_tracker_store_async,
     )
+
+    try:
+        from rasa.core.tracker_store import check_if_tracker_store_async
+    except ImportError:  # before 3.2
+
+        def check_if_tracker_store_async(tracker_store: TrackerStore) -> bool:
+            return False
+
 
 __all__ = [
     "FailSafeTrackerStore",

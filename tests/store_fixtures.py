@@ -44,9 +44,9 @@ def endpoint(backend: Backend, request: pytest.FixtureRequest) -> Iterator[Endpo
 
 @pytest.fixture
 def domain() -> Domain:
-    from rasa.shared.core.domain import Domain
+    from older_rasa import domain_of
 
-    return Domain.from_yaml(
+    return domain_of(
         """
         intents: [greet, inform]
         slots:
@@ -65,6 +65,7 @@ def load() -> Iterator[Callable[..., TrackerStore]]:
     """Loads stores as Rasa does, and sees that none leaves anything behind."""
     from rasa.utils.endpoints import EndpointConfig
 
+    from older_rasa import awaited
     from rasa_api import TrackerStore, backend_log, unwrapped
     from rasa_trackers import shared_logs
 
@@ -82,7 +83,7 @@ def load() -> Iterator[Callable[..., TrackerStore]]:
         module = type(store).__module__
         if endpoint["type"].startswith("rasa_trackers."):
             assert module.startswith("rasa_trackers."), f"Rasa fell back to {module}"
-        return store
+        return awaited(store)
 
     yield load
     for store in stores:

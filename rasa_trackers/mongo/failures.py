@@ -85,16 +85,23 @@ class Contention(Exception):
     """Other writers changed a conversation each time that it was to be written."""
 
 
+class _NotRaised(Exception):
+    """Stands for a class of errors that an older pymongo does not have."""
+
+
 #: By the class, for errors without a code or with an unlisted one. The first match
 #: counts: some of these classes are children of later ones.
 FAILURES_BY_CLASS: Tuple[Tuple[Type[Exception], Failure], ...] = (
     (Contention, Failure(True, "Fewer servers at a time should write to it.")),
     (pymongo.errors.DocumentTooLarge, _TOO_LARGE),
     (
-        pymongo.errors.WaitQueueTimeoutError,
+        # Of pymongo 3.12 and later.
+        getattr(pymongo.errors, "WaitQueueTimeoutError", _NotRaised),
         Failure(True, "All connections are in use: raise maxPoolSize in 'url'."),
     ),
-    (pymongo.errors.NotPrimaryError, _NO_PRIMARY),
+    # Before pymongo 3.12 it had another name.
+    (getattr(pymongo.errors, "NotPrimaryError", _NotRaised), _NO_PRIMARY),
+    (getattr(pymongo.errors, "NotMasterError", _NotRaised), _NO_PRIMARY),
     (pymongo.errors.ConnectionFailure, _AWAY),
     (pymongo.errors.WTimeoutError, FAILURES_BY_CODE[64]),
     (pymongo.errors.ExecutionTimeout, FAILURES_BY_CODE[50]),

@@ -9,14 +9,18 @@ import socket
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple, Union
 
 import redis
-import redis.cluster
-from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import ClusterDownError
-from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from rasa_trackers.errors import store_error
+from rasa_trackers.redis.driver import (
+    HAS_CLUSTERS,
+    ClusterDownError,
+    ClusterNode,
+    RedisCluster,
+    cluster,
+    never_again,
+    version,
+)
 from rasa_trackers.redis.urls import parse_url, refuse_tls_without_tls
 
 logger = logging.getLogger(__name__)
@@ -115,25 +119,25 @@ class Deployment(NamedTuple):
     def _client(self, timeout: float) -> Client:
         # All addresses can be tried before the deadline of the call has passed.
         timeout_each = timeout / (len(self.addresses) + 1)
-        never = Retry(NoBackoff(), 0)
+        never = never_again()
         reaching: DriverOptions = {
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout_each,
             "socket_keepalive": True,
             "socket_keepalive_options": _keepalive_options(),
         }
-        if _redis_version() >= 5:
+        if version() >= (5,):
             # redis-py 4.6 speaks protocol 2 alone; the replies of protocol 3 differ.
             reaching["protocol"] = 2
         to_data = {**reaching, **self.access, **self.client_options}
         if self.mode == CLUSTER:
             _let_clusters_verify(self.access)
-            if _redis_version() < 6:
+            if version() < (6,):
                 to_data["cluster_error_retry_attempts"] = 0
             try:
                 return RedisCluster(
                     startup_nodes=[ClusterNode(*address) for address in self.addresses],
-                    retry=never,
+                    **never,
                     # Conversations on nodes that are up go on.
                     require_full_coverage=False,
                     **to_data,
@@ -142,10 +146,10 @@ class Deployment(NamedTuple):
                 raise ClusterDownError("no node serves any slot yet") from None
         if self.mode == SENTINEL:
             to_sentinels = {**reaching, **self.sentinel_access}
-            to_sentinels.update(socket_timeout=timeout_each, retry=never)
+            to_sentinels.update(socket_timeout=timeout_each, **never)
             master: redis.Redis[bytes] = Sentinel(
                 self.addresses, sentinel_kwargs=to_sentinels
-            ).master_for(self.service, db=self.db, retry=never, **to_data)
+            ).master_for(self.service, db=self.db, **never, **to_data)
             return master
         host, port = self.addresses[0]
         return redis.Redis(
@@ -153,7 +157,7 @@ class Deployment(NamedTuple):
             port=port,
             unix_socket_path=self.socket_path,
             db=self.db,
-            retry=never,
+            **never,
             **to_data,
         )
 
@@ -178,6 +182,12 @@ def deployment(values: Mapping[str, Any]) -> Deployment:
         StoreError: for options that make no sense together.
     """
     mode: str = values["deployment_mode"]
+    if mode == CLUSTER and not HAS_CLUSTERS:
+        raise store_error(
+            f"'deployment_mode: cluster' needs redis-py 4.4 or later, and this is "
+            f"{redis.__version__}. Install it in the Python environment that runs Rasa, "
+            f'although pip warns that Rasa asks for another: pip install "redis>=4.4,<5"'
+        )
     url = parse_url(values["url"])
     client_options = _checked_client_options(mode, values["client_options"])
     db = url.db if url.db is not None else values["db"] or 0
@@ -337,7 +347,7 @@ def _driver_options(mode: str) -> Set[str]:
         return of_server
     return {
         *inspect.signature(RedisCluster.__init__).parameters,
-        *redis.cluster.REDIS_ALLOWED_KEYS,
+        *cluster.REDIS_ALLOWED_KEYS,
         *(name for name in of_server if name.startswith("ssl_")),
     }
 
@@ -348,8 +358,8 @@ def _let_clusters_verify(access: DriverOptions) -> None:
     It drops those that are not in its list, ``ssl_check_hostname`` among them, without a
     word. Then a node with any trusted certificate would get the password.
     """
-    known = redis.cluster.REDIS_ALLOWED_KEYS
-    redis.cluster.REDIS_ALLOWED_KEYS = (*known, *sorted({*access} - {*known}))
+    known = cluster.REDIS_ALLOWED_KEYS
+    cluster.REDIS_ALLOWED_KEYS = (*known, *sorted({*access} - {*known}))
 
 
 def _refuse_without_tls(ssl_options: DriverOptions) -> None:
@@ -370,7 +380,3 @@ def _keepalive_options() -> Dict[int, int]:
         for name, value in seconds.items()
         if hasattr(socket, name)  # not on every platform
     }
-
-
-def _redis_version() -> int:
-    return int(redis.__version__.split(".")[0])

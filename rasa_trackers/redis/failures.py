@@ -6,9 +6,9 @@ import re
 from typing import Dict, Optional
 
 import redis
-from redis.exceptions import RedisClusterException
 
 from rasa_trackers.event_log import Failure
+from rasa_trackers.redis.driver import RedisClusterException
 
 #: How often a call begins anew because other writers have changed the conversation.
 MOST_ROUNDS = 100

@@ -7,10 +7,10 @@ import threading
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import redis
-from redis.cluster import RedisCluster
-from redis.exceptions import ClusterError, NoScriptError
+from redis.exceptions import NoScriptError
 
 from rasa_trackers.redis.connection import Client, disconnect
+from rasa_trackers.redis.driver import ClusterError, RedisCluster
 from rasa_trackers.redis.failures import (
     DRIVER_ERRORS,
     failure_of,

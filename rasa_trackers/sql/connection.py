@@ -21,6 +21,16 @@ _RECYCLE = 1800
 #: The default of the option ``db``.
 DEFAULT_DATABASE = "rasa.db"
 
+# Rasa 1 installs SQLAlchemy 1.3, in which statements are written in another way. As the
+# module is loaded: other modules do not even load with it.
+if sa.__version__.startswith(("0.", "1.0.", "1.1.", "1.2.", "1.3.")):
+    raise store_error(
+        f"The SQL stores of rasa_trackers need SQLAlchemy 1.4 or later, and this is "
+        f"{sa.__version__}. Install it in the Python environment that runs Rasa: pip "
+        f'install "SQLAlchemy>=1.4,<1.5". Rasa 1.10 runs with it, although pip warns that '
+        f"it asks for an older one."
+    )
+
 _DRIVER_PACKAGES = {
     "psycopg2": "psycopg2-binary",
     "cx_Oracle": "cx_Oracle",
