@@ -11,8 +11,8 @@ import pytest
 
 import base
 import compose
+import images
 import instant_client
-import stores
 from engine import CHECKOUT, Engine, compose_services, run
 
 RASA_IMAGE = "rasa/rasa:3.6.21-full"
@@ -83,7 +83,7 @@ def baked_pro_image(engine: Engine, pro_image: str) -> str:
 @pytest.fixture(scope="session")
 def store_images(engine: Engine, debian_image: str) -> None:
     """All other images of docker-compose.yml, or what stands in for them."""
-    stores.build(engine, debian_image)
+    images.build(engine, debian_image)
 
 
 @pytest.fixture(scope="session")

@@ -148,7 +148,7 @@ def test_the_suite_runs_on_the_services(docker: Dict[str, str]) -> None:
     served = ["postgresql", "redis", "valkey", "mongo"]
     local = ["redis-prefix", "redis-cluster", "redis-sentinel"]
     printed = run(
-        *("pytest", "--docker", "tests/test_event_log.py", "-q", "-rN"),
+        *("pytest", "--docker", "tests/contract", "-q", "-rN"),
         *("-k", f"({' or '.join(served)}) and not ({' or '.join(local)})"),
         cwd=str(CHECKOUT),
         env=docker,

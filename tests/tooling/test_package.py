@@ -17,7 +17,7 @@ import rasa_trackers
 from rasa_api import TrackerStore
 
 PACKAGE = Path(rasa_trackers.__file__).parent
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def run(script, **options):
