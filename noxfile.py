@@ -40,27 +40,26 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # `nox -s tests` runs these, and `nox -s matrix` all. On each Rasa and Python:
 CONTRACT = [
-    "tests/test_codec.py",
-    "tests/test_event_log.py",
-    "tests/test_hanging.py",
-    "tests/test_memory.py",
-    "tests/test_package.py",
-    "tests/test_pythons.py",
+    "tests/contract",
+    "tests/stores/test_codec.py",
+    "tests/stores/test_expiry.py",
+    "tests/stores/test_memory.py",
+    "tests/tooling",
 ]
 # On the newest Python of the oldest and the newest Rasa, whose drivers differ most:
 STORES = [
-    "tests/test_erasure.py",
-    "tests/test_event_broker.py",
-    "tests/test_mongo.py",
-    "tests/test_oracle.py",
-    "tests/test_redis.py",
-    "tests/test_sql.py",
-    "tests/test_tracker_store.py",
+    "tests/mongo_store",
+    "tests/oracle",
+    "tests/redis_store",
+    "tests/sql",
+    "tests/stores/test_erasure.py",
+    "tests/stores/test_event_broker.py",
+    "tests/stores/test_tracker_store.py",
 ]
 # Once, on Rasa Open Source, since a server of Rasa Pro asks for a licence:
 END_TO_END = [
     (
-        "tests/test_end_to_end.py::"
+        "tests/end_to_end/test_end_to_end.py::"
         "test_a_conversation_goes_on_after_the_server_was_killed[postgresql]"
     ),
 ]

@@ -219,7 +219,7 @@ def test_the_suite_finds_the_services(docker: Dict[str, str]) -> None:
 
 
 #: What is run of the suite.
-SUITE = "tests/test_event_log.py"
+SUITE = "tests/contract/test_append.py"
 TESTS = ["test_empty_log", "test_append_after_the_last_event"]
 
 

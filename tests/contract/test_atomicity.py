@@ -22,6 +22,7 @@ from rasa_trackers.event_log import START, User
 
 THREADS = 4
 WORKERS = 3
+USER = User("u", 1.0)
 
 
 def attempt(log, call):
@@ -167,17 +168,32 @@ def test_conversations_of_several_threads_do_not_mix(log):
         assert stored(log, f"sender {number}") == ["a", *expected]
 
 
+def test_logs_that_begin_conversations_of_one_user_at_the_same_time(make_log):
+    logs = [make_log() for _ in range(THREADS)]
+    sender_ids = [str(number) for number in range(15)]
+
+    def begin(log):
+        for sender_id in sender_ids:
+            attempt(
+                log, lambda one=sender_id: log.append(one, entries("a"), START, USER)
+            )
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(begin, logs))
+    assert sorted(of_user(logs[0], "u")) == sorted(all_sender_ids(logs[0]))
+    assert set(all_sender_ids(logs[0])) <= set(sender_ids)
+
+
 @pytest.mark.parametrize("batch", [7, 400])
 def test_no_read_sees_a_part_of_an_append(make_log, batch):
     log, reader = make_log(), make_log()
-    user = User("u", 1.0)
     done = threading.Event()
 
     def write():
         try:
             end = START
             for number in range(8):
-                end = log.append("ada", numbered(batch, f"{number}-"), end, user)
+                end = log.append("ada", numbered(batch, f"{number}-"), end, USER)
                 assert end is not None
         finally:
             done.set()

@@ -272,7 +272,7 @@ def test_two_processes_create_the_tables_at_once(postgresql_log, code, text, pas
 
 
 def test_what_passes_on_oracle():
-    """The table by code: ``test_oracle.py``."""
+    """The table by code: ``tests/oracle``."""
     lost = {code for code, each in oracle.FAILURES.items() if each is failures.LOST}
     assert lost <= transient(oracle.FAILURES)
     assert {"ORA-00060", "ORA-30006", "ORA-16000", "ORA-12514", "ORA-00020"} <= (

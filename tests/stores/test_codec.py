@@ -14,9 +14,10 @@ from rasa.shared.core.events import (
     deserialise_events,
 )
 
+from conversations import turn
+from random_events import events
 from rasa_trackers import rasa_versions
 from rasa_trackers.codec import EventDecoder, UndecodableEvent, encode
-from test_histories import events
 
 
 @given(events())
@@ -137,3 +138,9 @@ def test_event_type_that_is_imported_later_is_found():
             return isinstance(other, Late)
 
     assert isinstance(decoder.decode('{"event": "late"}'), Late)
+
+
+def test_encoded_event_says_what_queries_need():
+    user, slot = turn()[:2]
+    assert encode(user)[1:] == ("user", user.timestamp, "greet", None)
+    assert encode(slot)[1:] == ("slot", slot.timestamp, None, "name")

@@ -19,7 +19,7 @@ from rasa_trackers import store_options
 from rasa_trackers.backend import backend_of
 
 PACKAGE = Path(rasa_trackers.__file__).parent
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def run(script, **options):

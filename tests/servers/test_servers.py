@@ -147,7 +147,7 @@ def test_environment_whose_interpreter_is_gone_is_made_anew(tmp_path, monkeypatc
 
 def test_a_run_without_java_fails_and_says_what_to_install(tmp_path):
     """H2 is what the Oracle store is tested on; without it nothing is skipped."""
-    checkout = Path(__file__).parents[1]
+    checkout = Path(__file__).parents[2]
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -157,7 +157,7 @@ def test_a_run_without_java_fails_and_says_what_to_install(tmp_path):
         [
             *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
             *("-c", str(checkout / "pyproject.toml")),
-            *(str(checkout / "tests" / "test_histories.py"), "-k", "oracle"),
+            *(str(checkout / "tests" / "stores" / "test_histories.py"), "-k", "oracle"),
         ],
         check=False,
         # Not the checkout, whose sources would be tested instead of the wheel.
@@ -579,7 +579,7 @@ signal.pause()
 def test_nothing_is_left_of_a_test_run_that_is_killed():
     run = subprocess.Popen(
         [sys.executable, "-c", SERVERS_OF_A_RUN],
-        cwd=str(Path(__file__).parent),
+        cwd=str(Path(__file__).parents[1]),
         stdout=subprocess.PIPE,
     )
     left = json.loads(run.stdout.readline())

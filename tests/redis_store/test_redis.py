@@ -734,7 +734,7 @@ def test_password_that_the_server_does_not_ask_for(load, redis_server):
         load(redis_endpoint(redis_server, password="secret"))
 
 
-README = Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
+README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
 
 
 def acl(key_prefix=""):

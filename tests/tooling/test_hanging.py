@@ -11,7 +11,7 @@ import pytest
 
 import hanging
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 def run(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
