@@ -28,12 +28,16 @@ def _rasa_version() -> Tuple[int, ...]:
 
 RASA = _rasa_version()
 #: Rasa 1 and 2 read other formats.
-ASSISTANT = Path(__file__).parents[1] / "docker" / (
-    "assistant-1.10"
-    if RASA < (2,)
-    else "assistant-2.8"
-    if RASA < (3,)
-    else "assistant"
+ASSISTANT = (
+    Path(__file__).parents[1]
+    / "docker"
+    / (
+        "assistant-1.10"
+        if RASA < (2,)
+        else "assistant-2.8"
+        if RASA < (3,)
+        else "assistant"
+    )
 )
 # Far more than a slow machine needs: they end what hangs.
 TRAINING_SECONDS = 1800
