@@ -269,10 +269,23 @@ async def test_old_conversation_while_memory_is_full(load, own_server, flavour):
     assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events)
 
 
+def saves(store, kept):
+    """Whether a tracker can be saved: a probe has found that the server is back."""
+
+    async def is_saved():
+        try:
+            await store.save(kept)
+        except ConnectionException:
+            return False
+        return True
+
+    return is_saved
+
+
 @on_both_flavours
-async def test_disk_that_cannot_be_written(load, own_server, flavour):
+async def test_disk_that_cannot_be_written(load, own_server, flavour, eventually):
     server = own_server(flavour, config={"save": "3600 1", "dbfilename": "taken"})
-    store = load(redis_endpoint(server))
+    store = load(redis_endpoint(server, spool="off"))
     server.folder.joinpath("taken", "x").mkdir(parents=True)
     with server.client() as client:
         client.set("x", 1)
@@ -280,9 +293,9 @@ async def test_disk_that_cannot_be_written(load, own_server, flavour):
         wait_until(lambda: client.info()["rdb_last_bgsave_status"] == "err", "failure")
         with pytest.raises(RasaException, match="cannot write to its disk") as error:
             await store.save(tracker("ada", session_start()))
-        assert not isinstance(error.value, ConnectionException)
+        assert isinstance(error.value, ConnectionException)
         client.config_set("stop-writes-on-bgsave-error", "no")
-    await store.save(tracker("ada", session_start()))
+    await eventually(saves(store, tracker("ada", session_start())))
 
 
 @on_both_flavours
@@ -296,11 +309,11 @@ def test_start_on_a_replica_is_an_error(load, own_server, flavour):
 
 
 @on_both_flavours
-async def test_master_that_became_a_replica(load, own_server, flavour):
+async def test_master_that_became_a_replica(load, own_server, flavour, eventually):
     master, other = own_server(flavour), own_server(flavour)
     kept = tracker("ada", session_start())
     with master.client() as client, other.client() as other_client:
-        store = load(redis_endpoint(master, timeout=1))
+        store = load(redis_endpoint(master, timeout=1, spool="off"))
         await store.save(kept)
         other_client.replicaof(master.host, master.port)
         wait_until(
@@ -312,7 +325,7 @@ async def test_master_that_became_a_replica(load, own_server, flavour):
             await store.save(kept)
         other_client.replicaof("no", "one")
         client.replicaof("no", "one")
-    await store.save(kept)
+    await eventually(saves(store, kept))
     assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
 
 
@@ -560,7 +573,7 @@ def log():
             "deployment_mode: cluster",
         ),
         (redis.exceptions.InvalidResponse("Protocol Error"), True, "use_ssl"),
-        (redis.ResponseError("ERR unknown command `EVALSHA`"), False, "Redis 5"),
+        (redis.ResponseError("ERR unknown command `EVALSHA`"), False, "EVALSHA"),
         (redis.ResponseError("ERR something new"), False, ""),
         (redis.DataError("Invalid input"), False, ""),
         (ConnectionResetError(), True, "runs"),
