@@ -492,7 +492,7 @@ def test_log_is_in_the_slot_of_rasas_key(prefix, sender_id):
     keys = namespace.of(sender_id)
     assert key_slot(keys.log) == key_slot(keys.legacy)
     assert namespace.sender_of_log(keys.log) == sender_id
-    assert namespace.sender_of_rasas(keys.legacy) == sender_id
+    assert namespace.sender_of_legacy(keys.legacy) == sender_id
     assert namespace.sender_of_log(keys.legacy) is None
 
 
@@ -504,7 +504,7 @@ def test_index_of_a_user_is_in_the_slot_of_rasas(prefix, user_id):
     assert key_slot(keys.own) == key_slot(keys.legacy)
     for key in keys:
         assert namespace.sender_of_log(key) is None
-        assert namespace.sender_of_rasas(key) is None
+        assert namespace.sender_of_legacy(key) is None
     assert namespace.sender_of_rasa_1s(keys.own) is None
 
 
