@@ -85,6 +85,18 @@ def test_append_after_a_damaged_header(client, connect):
         log.append("ada", entries("c"), position + 2)
 
 
+def test_user_in_another_spelling_changes(client, connect):
+    """JSON can say the same text in several ways."""
+    log = connect()
+    position = log.append("ada", entries("a"), START, User("u", 5.0))
+    header = client.lindex("rasa_trackers:{tracker:ada}ada", 0)
+    spelt = header.replace(b'"u"', b'"\\u0075"')
+    client.lset("rasa_trackers:{tracker:ada}ada", 0, spelt)
+    log.append("ada", entries("b"), position, User("v", None))
+    assert log.conversations_of("u") == []
+    assert len(log.conversations_of("v")) == 1
+
+
 def test_legacy_key_of_another_type_costs_itself(client, connect):
     log = connect()
     for name in ("a", "b", "c"):
