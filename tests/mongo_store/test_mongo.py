@@ -26,7 +26,7 @@ from conversations import (
 from rasa_api import MongoTrackerStore as RasasOwnStore
 from rasa_api import backend_log
 from rasa_trackers.event_log import START, Entry, Page, User
-from rasa_trackers.mongo import documents
+from rasa_trackers.mongo import buckets
 from rasa_trackers.mongo.log import MongoEventLog
 
 pytestmark = pytest.mark.parametrize("backend", ["mongo"], indirect=True)
@@ -286,7 +286,7 @@ async def test_no_document_grows_without_bound(store, collection):
     lengths = [len(document["log"]) for document in collection.find()]
     assert sum(lengths) == len(kept.events)
     assert len(lengths) > 4
-    assert max(lengths) <= documents.BUCKET_EVENTS
+    assert max(lengths) <= buckets.BUCKET_EVENTS
 
 
 async def test_read_of_many_buckets_is_two_round_trips(watched, commands):
@@ -301,7 +301,7 @@ async def test_read_of_many_buckets_is_two_round_trips(watched, commands):
         # No bucket more than what is asked for stands in.
         buckets = commands.replies[-1]["cursor"]["firstBatch"]
         found = sum(len(bucket["log"]) for bucket in buckets)
-        assert found < (limit or 1000) + documents.BUCKET_EVENTS
+        assert found < (limit or 1000) + buckets.BUCKET_EVENTS
 
 
 async def test_conversation_of_40_megabytes(watched, commands, collection):

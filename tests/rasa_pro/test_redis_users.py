@@ -7,18 +7,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 
 import pytest
 import redis
 from rasa.shared.exceptions import ConnectionException, RasaException
 
 from backends import redis_endpoint
+from contract.logs import all_sender_ids, count
 from conversations import add, as_dicts, dicts, session_start, tracker, turn
 from rasa_api import backend_log
 from rasa_trackers.event_log import START, Conversation, Entry, User
-from rasa_trackers.redis import log as redis_log
+from rasa_trackers.redis import (
+    batches,
+    scanning,
+    scripts,
+    user_conversations,
+    user_index,
+)
+from rasa_trackers.redis.keys import Namespace
+from rasa_trackers.redis.transport import Transport
+from rasa_trackers.redis.user_index import UserIndex
 from redis_fixtures import on_servers
 from servers.redis import REDIS, VALKEY, RedisCluster, RedisServer
+
+NAMES = Namespace(None, with_rasa_1=True)
 
 on_both_flavours = pytest.mark.parametrize("flavour", [REDIS, VALKEY])
 #: The last one loses its colon in the keys of Pro's own indexes.
@@ -54,21 +67,21 @@ def sender_ids(log, user_id, **paging):
 
 def entries_of(client, log, user_id):
     """The sender ids in both indexes of a user: ours, and that of Rasa Pro's store."""
-    keys = log._namespace.of_user(user_id)
+    keys = NAMES.of_user(user_id)
     return [sorted(name.decode() for name in client.zrange(key, 0, -1)) for key in keys]
 
 
-def just_before(monkeypatch, log, method, script, action):
-    """Let something happen once, just before a log runs a script."""
-    run = getattr(log, method)
+def just_before(monkeypatch, script, action):
+    """Let something happen once, just before any log runs a script."""
+    evaluate = Transport.evaluate
 
-    def run_after(that, *arguments):
+    def evaluate_after(self, that, *arguments):
         if that is script:
-            monkeypatch.setattr(log, method, run)
+            monkeypatch.setattr(Transport, "evaluate", evaluate)
             action()
-        return run(that, *arguments)
+        return evaluate(self, that, *arguments)
 
-    monkeypatch.setattr(log, method, run_after)
+    monkeypatch.setattr(Transport, "evaluate", evaluate_after)
 
 
 def fail():
@@ -170,7 +183,7 @@ async def test_dead_entries_of_rasa_pros_are_not_answered(
     for name in ("expired", "lives"):
         await pro.save(of("u", name, session_start()))
     client.delete("tracker:expired")
-    index = log._namespace.of_user("u").rasas
+    index = NAMES.of_user("u").legacy
     client.zadd(index, {"for-ever": float("inf"), b"\xff": 1.0})
     assert sender_ids(log, "u") == ["lives"]
     # What expired long ago is cleared away; what may be on its way is not.
@@ -183,15 +196,15 @@ async def test_dead_entries_of_rasa_pros_are_not_answered(
 async def test_index_lives_as_long_as_what_was_taken_over(client, connect, pros_store):
     await pros_store(record_exp=5000).save(of("u", "ada", session_start()))
     log = backend_log(connect())
-    keys = log._namespace.of_user("u")
+    keys = NAMES.of_user("u")
     assert sender_ids(log, "u") == ["ada"]
-    kept = client.pttl(log._namespace.of("ada").log)
+    kept = client.pttl(NAMES.of("ada").log)
     assert 4_900_000 < kept <= 5_000_000
-    assert client.pttl(keys.own) > kept
+    assert client.pttl(keys.conversations) > kept
     await pros_store().save(of("u", "grace", session_start()))
     assert sender_ids(log, "u") == ["ada", "grace"]
-    assert client.ttl(log._namespace.of("grace").log) == -1
-    assert client.ttl(keys.own) == -1
+    assert client.ttl(NAMES.of("grace").log) == -1
+    assert client.ttl(keys.conversations) == -1
 
 
 def test_expiry_that_a_later_takeover_moves_on(client, connect):
@@ -201,9 +214,9 @@ def test_expiry_that_a_later_takeover_moves_on(client, connect):
     dialogue = {"events": [json.loads(entry("b").data)], "name": "ada"}
     client.set("tracker:ada", json.dumps(dialogue), ex=100_000)
     log.read_back("ada", limit=1)
-    kept = client.pttl(log._namespace.of("ada").log)
+    kept = client.pttl(NAMES.of("ada").log)
     assert kept > 99_000_000
-    assert client.pttl(log._namespace.of_user("u").own) > kept
+    assert client.pttl(NAMES.of_user("u").conversations) > kept
 
 
 async def test_delete_of_what_rasa_pros_store_left(client, connect, pros_store):
@@ -227,12 +240,12 @@ def test_index_of_rasa_pros_that_is_none(client, connect):
 
 def test_crash_between_the_index_and_the_append(connect, client, monkeypatch):
     log = backend_log(connect())
-    just_before(monkeypatch, log, "_run", redis_log._WRITE, fail)
+    just_before(monkeypatch, scripts.WRITE, fail)
     with pytest.raises(redis.ConnectionError):
         log.append("ada", [entry("a")], START, User("u", 5.0))
     assert entries_of(client, log, "u") == [["ada"], []]
     assert sender_ids(log, "u") == []
-    assert list(log.sender_ids()) == []
+    assert all_sender_ids(log) == []
     assert log.read_back("ada").user_id is None
     log.append("ada", [entry("a")], START, User("u", 5.0))
     assert log.conversations_of("u") == [Conversation("ada", 5.0, [entry("a").data])]
@@ -242,7 +255,7 @@ def test_crash_before_the_index(connect, client, monkeypatch):
     """Nothing is there that could not be found."""
     log = backend_log(connect())
     position = log.append("ada", [entry("a")], START)
-    just_before(monkeypatch, log, "_evaluate", redis_log._NOTE, fail)
+    just_before(monkeypatch, scripts.INDEX_ADD, fail)
     with pytest.raises(redis.ConnectionError):
         log.append("ada", [entry("b")], position, User("u", 5.0))
     page = log.read_back("ada")
@@ -251,13 +264,13 @@ def test_crash_before_the_index(connect, client, monkeypatch):
 
 def test_crash_after_the_append(connect, client, monkeypatch):
     log = backend_log(connect())
-    run = log._run
+    evaluate = Transport.evaluate
 
-    def run_and_fail(script, *arguments):
-        reply = run(script, *arguments)
-        return fail() if script is redis_log._WRITE else reply
+    def evaluate_and_fail(self, script, *arguments):
+        reply = evaluate(self, script, *arguments)
+        return fail() if script is scripts.WRITE else reply
 
-    monkeypatch.setattr(log, "_run", run_and_fail)
+    monkeypatch.setattr(Transport, "evaluate", evaluate_and_fail)
     with pytest.raises(redis.ConnectionError):
         log.append("ada", [entry("a")], START, User("u", 5.0))
     assert sender_ids(log, "u") == ["ada"]
@@ -265,12 +278,8 @@ def test_crash_after_the_append(connect, client, monkeypatch):
 
 async def test_save_whose_every_step_fails_once(connect, client, monkeypatch):
     store = connect()
-    for script, method in (
-        (redis_log._NOTE, "_evaluate"),
-        (redis_log._WRITE, "_run"),
-        (redis_log._READ, "_run"),
-    ):
-        just_before(monkeypatch, backend_log(store), method, script, fail)
+    for script in (scripts.INDEX_ADD, scripts.WRITE, scripts.READ_BACK):
+        just_before(monkeypatch, script, fail)
     kept = of("u", "ada", session_start())
     await store.save(kept)
     add(kept, turn())
@@ -288,7 +297,7 @@ def test_erased_between_the_index_and_the_append(connect, client, monkeypatch):
         assert other.delete("ada")
         assert entries_of(client, log, "u") == [[], []]
 
-    just_before(monkeypatch, log, "_run", redis_log._WRITE, begin_and_erase)
+    just_before(monkeypatch, scripts.WRITE, begin_and_erase)
     log.append("ada", [entry("b")], START, User("u", 5.0))
     assert log.conversations_of("u") == [Conversation("ada", 5.0, [entry("b").data])]
 
@@ -301,7 +310,7 @@ def test_begun_anew_while_it_is_erased(connect, client, monkeypatch, erases):
     def begin():
         assert other.append("ada", [entry("b")], START, User("u", 5.0))
 
-    just_before(monkeypatch, log, "_evaluate", redis_log._FORGET, begin)
+    just_before(monkeypatch, scripts.INDEX_REMOVE, begin)
     if erases == "delete":
         assert log.delete("ada")
     else:
@@ -317,7 +326,7 @@ def test_erased_while_its_user_changes(connect, client, monkeypatch):
     def change():
         assert other.append("ada", [], position, User("v", None)) == position
 
-    just_before(monkeypatch, log, "_evaluate", redis_log._LOOK_UP, change)
+    just_before(monkeypatch, scripts.INDEX_LOOK_UP, change)
     assert log.delete("ada")
     assert client.keys() == []
 
@@ -370,108 +379,21 @@ def test_nothing_is_left_of_what_is_erased(connect, client, key_prefix):
     assert log.delete("grace") is False
 
 
-@on_servers
-def test_entries_that_lead_nowhere_are_removed_after_a_while(
-    connect, client, monkeypatch
-):
-    log = backend_log(connect())
-    for name in ("lives", "expires", "moves"):
-        log.append(name, [entry("a")], START, User("u", 5.0))
-    client.delete(log._namespace.of("expires").log)
-    index = log._namespace.of_user("u").own
-    position = log.read_back("moves").events[-1].position
-    log.append("moves", [], position, User("v", None))
-    client.zadd(index, {"moves": client.zscore(index, "lives")})
-    assert sender_ids(log, "u") == ["lives"]
-    assert entries_of(client, log, "u")[0] == ["expires", "lives", "moves"]
-    for name in ("lives", "expires", "moves"):
-        client.zincrby(index, -redis_log._GRACE - 10, name)
-    assert sender_ids(log, "u") == ["lives"]
-    assert entries_of(client, log, "u")[0] == ["lives"]
-    assert sender_ids(log, "v") == ["moves"]
-
-
 def test_entry_that_is_noted_again_while_it_is_removed(connect, client, monkeypatch):
     log, other = backend_log(connect()), backend_log(connect())
-    monkeypatch.setattr(redis_log, "_GRACE", 0.0)
+    monkeypatch.setattr(user_index, "_GRACE", 0)
     log.append("ada", [entry("a")], START, User("u", 5.0))
-    client.delete(log._namespace.of("ada").log)
+    client.delete(NAMES.of("ada").log)
 
     def begin():
         other.append("ada", [entry("b")], START, User("u", 6.0))
 
-    just_before(monkeypatch, log, "_evaluate", redis_log._FORGET, begin)
+    just_before(monkeypatch, scripts.INDEX_REMOVE, begin)
     assert sender_ids(log, "u") == []
     assert sender_ids(log, "u") == ["ada"]
 
 
 # Expiry
-
-
-@on_servers
-def test_index_lives_longer_than_its_conversations(connect, client):
-    log = backend_log(connect(record_exp=100))
-    index = log._namespace.of_user("u").own
-    log.append("ada", [entry("a")], START, User("u", 5.0))
-    kept = client.pttl(index)
-    assert client.pttl(log._namespace.of("ada").log) < kept < 100_000 + 3_700_000
-    # A shorter one does not shorten it.
-    backend_log(connect(record_exp=1)).append(
-        "grace", [entry("a")], START, User("u", 5.0)
-    )
-    assert kept - 10_000 < client.pttl(index) <= kept
-    # One that never expires is found for ever.
-    keeping = backend_log(connect())
-    position = keeping.append("edsger", [entry("a")], START, User("u", 5.0))
-    assert client.pttl(index) == -1
-    log.append("edsger", [entry("b")], position)
-    log.append("barbara", [entry("b")], START, User("u", 6.0))
-    assert client.pttl(index) == -1
-
-
-def test_each_append_renews_the_index_as_far_as_it_needs(
-    connect, client, monkeypatch, redis_proxy
-):
-    """Whether it names the user or not."""
-    log = backend_log(connect(port=redis_proxy.port, record_exp=100))
-    index = log._namespace.of_user("u").own
-    key = log._namespace.of("ada").log
-    monkeypatch.setattr(redis_log, "_INDEX_RESERVE", 50_000)
-    position = log.append("ada", [entry("a")], START, User("u", 5.0))
-    for user in (None, User("u", None)):
-        before, score = redis_proxy.round_trips, client.zscore(index, "ada")
-        position = log.append("ada", [entry("b")], position, user)
-        assert redis_proxy.round_trips == before + 1
-        assert client.zscore(index, "ada") == score
-    monkeypatch.setattr(redis_log, "_INDEX_RESERVE", 90_000)
-    longer = backend_log(connect(port=redis_proxy.port, record_exp=160))
-    for user in (None, User("u", None)):
-        client.pexpire(index, 60_000)
-        position = longer.append("ada", [entry("c")], position, user)
-        assert client.pttl(key) < client.pttl(index)
-        longer = backend_log(connect(record_exp=1000))
-
-
-def test_append_that_lifts_the_expiry_lifts_that_of_the_index(connect, client):
-    expiring, keeping = backend_log(connect(record_exp=100)), backend_log(connect())
-    position = expiring.append("ada", [entry("a")], START, User("u", 5.0))
-    keeping.append("ada", [entry("b")], position)
-    assert client.ttl(keeping._namespace.of("ada").log) == -1
-    assert client.ttl(keeping._namespace.of_user("u").own) == -1
-
-
-@pytest.mark.parametrize("user", [None, User("u", 5.0), User("v", 5.0)])
-def test_replace_keeps_the_expiry(connect, client, user):
-    expiring, keeping = backend_log(connect(record_exp=100)), backend_log(connect())
-    position = expiring.append("ada", [entry("a")], START, User("u", 5.0))
-    assert keeping.replace("ada", [entry("b")], position, user)
-    kept = client.pttl(keeping._namespace.of("ada").log)
-    assert 90_000 < kept <= 100_000
-    index = keeping._namespace.of_user(user.user_id if user else "u").own
-    if user and user.user_id == "v":  # an index that was not there
-        assert client.pttl(index) == -1
-    else:
-        assert client.pttl(index) > kept
 
 
 # Names
@@ -497,16 +419,16 @@ def test_indexes_are_no_conversations(connect, client, key_prefix):
     log = backend_log(connect(key_prefix=key_prefix))
     for user_id in USERS:
         log.append(f"of {user_id}", [entry("a")], START, User(user_id, 5.0))
-        client.zadd(log._namespace.of_user(user_id).rasas, {"nobody": float("inf")})
+        client.zadd(NAMES.of_user(user_id).legacy, {"nobody": float("inf")})
     mine = sorted(f"of {user_id}" for user_id in USERS)
-    assert sorted(log.sender_ids()) == mine
-    assert log.count_conversations(0.0) == len(mine)
+    assert all_sender_ids(log) == mine
+    assert count(log, 0.0) == len(mine)
     for user_id in USERS:
         assert sender_ids(log, user_id) == [f"of {user_id}"]
     for other in (None, "a", "rasa_trackers", "rasa_trackers:users:{user_trackers:u"):
         if other != key_prefix:
-            assert list(backend_log(connect(key_prefix=other)).sender_ids()) == []
-    assert sorted(log.sender_ids()) == mine
+            assert all_sender_ids(backend_log(connect(key_prefix=other))) == []
+    assert all_sender_ids(log) == mine
 
 
 @on_servers
@@ -519,22 +441,14 @@ def test_users_of_prefixes_are_apart(connect):
         assert sender_ids(log, "u") == [f"of {prefix}"]
 
 
-def test_user_id_that_cannot_be_stored(connect):
-    log = backend_log(connect())
-    with pytest.raises(UnicodeEncodeError) as error:
-        log.append("ada", [entry("a")], START, User("\ud800", 5.0))
-    assert not log.classify(error.value).transient
-    assert list(log.sender_ids()) == []
-
-
 # Cost, and what a server does
 
 
 @on_servers
 @pytest.mark.parametrize("limit", [None, 3])
 def test_conversations_in_several_batches(connect, monkeypatch, limit):
-    monkeypatch.setattr(redis_log, "_BATCH", 7)
-    monkeypatch.setattr(redis_log, "_MOST_EVENTS", 40)
+    monkeypatch.setattr(batches, "BATCH", 7)
+    monkeypatch.setattr(user_conversations, "MOST_EVENTS", 40)
     log = backend_log(connect())
     expected = []
     for number in range(30):
@@ -543,21 +457,21 @@ def test_conversations_in_several_batches(connect, monkeypatch, limit):
         data = [each.data for each in events]
         expected.append(Conversation(str(number), float(number), data))
     answers = []
-    execute_all = log._execute_all
+    execute_all = Transport.execute_all
 
-    def execute_and_count(commands):
-        replies = execute_all(commands)
+    def execute_and_count(self, commands):
+        replies = execute_all(self, commands)
         if commands and commands[0][0] == "LRANGE":
             answers.append([len(reply) for reply in replies])
         return replies
 
-    monkeypatch.setattr(log, "_execute_all", execute_and_count)
+    monkeypatch.setattr(Transport, "execute_all", execute_and_count)
     for skip in (0, 1, 26, 29, 30):
         found = log.conversations_of("u", limit, skip)
         assert found == expected[skip:][:limit]
     assert all(sum(answer) <= 40 or len(answer) == 1 for answer in answers)
     assert any(len(answer) > 1 for answer in answers)
-    assert log.count_conversations(0.0) == 30
+    assert count(log, 0.0) == 30
 
 
 def test_round_trips(connect, redis_proxy):
@@ -569,7 +483,7 @@ def test_round_trips(connect, redis_proxy):
     # The index, what the logs say of themselves, the events; each in some pieces.
     assert redis_proxy.round_trips < before + 20
     before = redis_proxy.round_trips
-    assert log.count_conversations(0.0) == 100
+    assert count(log, 0.0) == 100
     # SCAN, the last events, whether Rasa's own store left anything.
     assert redis_proxy.round_trips < before + 20
     position = log.read_back("000", limit=1).events[-1].position
@@ -582,13 +496,14 @@ def test_conversation_that_is_erased_while_it_is_read(connect, monkeypatch):
     log, other = backend_log(connect()), backend_log(connect())
     for name in ("a", "b", "c"):
         log.append(name, [entry("a")], START, User("u", 5.0))
-    whole = log._whole
+    execute_all = Transport.execute_all
 
-    def erase_and_read(*arguments):
-        other.delete("b")
-        return whole(*arguments)
+    def erase_and_read(self, commands):
+        if commands[0][0] == "LRANGE":
+            other.delete("b")
+        return execute_all(self, commands)
 
-    monkeypatch.setattr(log, "_whole", erase_and_read)
+    monkeypatch.setattr(Transport, "execute_all", erase_and_read)
     assert sender_ids(log, "u") == ["a", "c"]
 
 
@@ -596,16 +511,16 @@ def test_conversation_whose_key_holds_something_else(connect, client):
     log = backend_log(connect())
     for name in ("a", "b", "c"):
         log.append(name, [entry("a")], START, User("u", 5.0))
-    client.set(log._namespace.of("a").log, "text")
-    client.delete(log._namespace.of("b").log)
-    client.rpush(log._namespace.of("b").log, "not ours", "{}")
+    client.set(NAMES.of("a").log, "text")
+    client.delete(NAMES.of("b").log)
+    client.rpush(NAMES.of("b").log, "not ours", "{}")
     assert sender_ids(log, "u") == ["c"]
 
 
 @on_both_flavours
 def test_erasure_while_memory_is_full(load, flavour):
     with RedisServer(flavour) as server, server.client() as client:
-        log = load(redis_endpoint(server))._log
+        log = backend_log(load(redis_endpoint(server)))
         log.append("ada", [entry("a")], START, User("u", 5.0))
         dialogue = {"events": [], "name": "grace", "user_id": "u"}
         client.set("tracker:grace", json.dumps(dialogue))
@@ -625,12 +540,12 @@ async def test_slot_that_moves(load, flavour):
         names = ["ada", "grace"]
         for name in names:
             log.append(name, [entry("a")], START, User("u", 5.0))
-        cluster.move_slot(log._namespace.of("ada").log)
-        cluster.move_slot(log._namespace.of_user("u").own)
+        cluster.move_slot(NAMES.of("ada").log)
+        cluster.move_slot(NAMES.of_user("u").conversations)
         assert sender_ids(log, "u") == names
-        assert log.count_conversations(0.0) == 2
+        assert count(log, 0.0) == 2
         # And one that is just moving: the index is not where it was, nor is Rasa's.
-        key = log._namespace.of_user("u").own
+        key = NAMES.of_user("u").conversations
         source = cluster.owner(key)
         target = next(node for node in cluster.nodes if node is not source)
         with source.client() as giver, target.client() as taker:
@@ -660,7 +575,7 @@ async def test_node_that_is_away_is_an_error(load):
         store = load(redis_endpoint(cluster, timeout=1))
         for number in range(20):
             await store.save(of("u", str(number), session_start()))
-        own = cluster.owner(backend_log(store)._namespace.of_user("u").own)
+        own = cluster.owner(NAMES.of_user("u").conversations)
         next(node for node in cluster.nodes if node is not own).kill()
         with pytest.raises(ConnectionException):
             await store.get_serialized_trackers_by_user_id("u")
@@ -690,9 +605,10 @@ def rasas_text(name, *timestamps):
 @on_servers
 @any_prefix
 def test_count_with_what_rasas_own_store_left(connect, client, key_prefix, monkeypatch):
-    monkeypatch.setattr(redis_log, "_MOST_BYTES", 100)
+    monkeypatch.setattr(scanning, "MOST_BYTES", 100)
     log = backend_log(connect(key_prefix=key_prefix))
-    rasas = log._namespace.of("").rasas.decode()
+    names = Namespace(key_prefix, with_rasa_1=True)
+    rasas = names.of("").legacy.decode()
     log.append("ours", [entry("a", 1.0), entry("b", 10.0)], START)
     log.append("both", [entry("a", 10.0)], START)
     client.set(f"{rasas}both", rasas_text("both", 1.0, 30.0))
@@ -700,7 +616,7 @@ def test_count_with_what_rasas_own_store_left(connect, client, key_prefix, monke
     client.set(f"{rasas}empty", rasas_text("empty"))
     client.set(f"{rasas}damaged", "{")
     client.hset(f"{rasas}hash", "field", 1)
-    client.hset(log._namespace.of("hash").log, "field", 1)
+    client.hset(names.of("hash").log, "field", 1)
     before = {key: client.dump(key) for key in client.scan_iter()}
     for after_timestamp, count in [
         (0.0, 3),
@@ -709,7 +625,7 @@ def test_count_with_what_rasas_own_store_left(connect, client, key_prefix, monke
         (25.0, 1),
         (31.0, 0),
     ]:
-        assert log.count_conversations(after_timestamp) == count
+        assert count(log, after_timestamp) == count
     assert {key: client.dump(key) for key in client.scan_iter()} == before
 
 
@@ -721,8 +637,8 @@ def test_count_with_what_rasa_1_left(connect, client):
     client.set("both", "not Rasa's")
     log.append("hash", [entry("a", 1.0)], START)
     client.hset("hash", "field", 1)
-    assert log.count_conversations(0.0) == 3
-    assert log.count_conversations(5.0) == 1
+    assert count(log, 0.0) == 3
+    assert count(log, 5.0) == 1
 
 
 # Others who are faster each time
@@ -735,16 +651,19 @@ def test_conversation_that_changes_hands_all_the_time(connect, monkeypatch, call
     log, other = backend_log(connect()), backend_log(connect())
     end = other.append("ada", [entry("a")], START, User("u0", 1.0))
     looks = []
-    look_up = log._look_up
+    look_up = UserIndex.look_up
 
-    def change_hands(user_id, sender_id):
-        looks.append(user_id)
-        assert len(looks) < 1000
-        found = look_up(user_id, sender_id)
-        other.append("ada", [], end, User(f"u{len(looks)}", None))
+    def change_hands(self, user_id, sender_id):
+        found = look_up(self, user_id, sender_id)
+        if changing.acquire(blocking=False):
+            looks.append(user_id)
+            assert len(looks) < 1000
+            other.append("ada", [], end, User(f"u{len(looks)}", None))
+            changing.release()
         return found
 
-    monkeypatch.setattr(log, "_look_up", change_hands)
+    changing = threading.Lock()
+    monkeypatch.setattr(UserIndex, "look_up", change_hands)
     arguments = ([], end, User("v", None)) if call == "append" else ()
     with pytest.raises(redis.ConnectionError, match="others have changed") as raised:
         getattr(log, call)("ada", *arguments)
