@@ -174,8 +174,8 @@ class Writers:
             endpoint={
                 **endpoint,
                 "timeout": self._plan.timeout,
-                # The others lose acknowledged events when their process is killed, or
-                # store them only after a writer has ended.
+                # Only then is an acknowledged event in the database. A spool in memory
+                # is lost when its writer is killed.
                 "spool": "off",
             },
             environment=environment,
