@@ -148,6 +148,7 @@ class RedisEventLog(EventLog):
             user_json, started_json = map(json.dumps, user)
         added_to, kept, life = "", b"", self._life
         looked_up: Optional[Looked] = None
+        looked_up_json = b""
         if user_json and after == START and entries:
             # The script would ask for it.
             added_to = user_json
@@ -157,8 +158,7 @@ class RedisEventLog(EventLog):
                 WRITE,
                 self._namespace.of(sender_id),
                 *(how, after, self._life, user_json, started_json),
-                *(added_to, kept),
-                "" if looked_up is None else json.dumps(looked_up.user_id),
+                *(added_to, kept, looked_up_json),
                 *(entry.data for entry in entries),
             )
             if reply is None or reply[0] != _PREPARE:
@@ -168,6 +168,7 @@ class RedisEventLog(EventLog):
                 added_to = to_add
                 kept = self._index.add(_user_id(to_add), sender_id, life)
             if to_look_up:
+                looked_up_json = to_look_up
                 looked_up = self._index.look_up(_user_id(to_look_up), sender_id)
         else:
             raise contention_error()

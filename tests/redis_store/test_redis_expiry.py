@@ -47,25 +47,20 @@ def log_key(client):
 
 
 def test_all_keys_of_a_user_expire_with_the_last_conversation(client, connect):
-    connect(record_exp=0.2).append("ada", entries("a"), START, ADA)
+    connect(record_exp=1).append("ada", entries("a"), START, ADA)
     assert len(client.keys("*")) == 2
-    assert all(0 < client.pttl(key) <= 400 for key in client.keys("*"))
-    wait_until(lambda: not client.keys("*"), "expiry", 2)
+    assert all(0 < client.pttl(key) <= 2000 for key in client.keys("*"))
+    wait_until(lambda: not client.keys("*"), "expiry")
 
 
 def test_next_conversation_removes_what_is_due(client, connect):
     log = connect(record_exp=0.2)
     log.append("short", entries("a"), START, ADA)
     connect(record_exp=100).append("long", entries("a"), START, ADA)
-    wait_until(lambda: client.time() and not client.exists(log_key_of(client)), "x", 2)
     (index,) = user_ids_indexed(client)
-    wait_until(lambda: is_due(client, index, "short"), "the date of the entry", 2)
+    wait_until(lambda: is_due(client, index, "short"), "the date of the entry")
     connect(record_exp=100).append("next", entries("a"), START, ADA)
     assert user_ids_indexed(client) == {index: ["long", "next"]}
-
-
-def log_key_of(client):
-    return b"rasa_trackers:{tracker:short}short"
 
 
 def is_due(client, index, name):
@@ -81,7 +76,7 @@ def test_purge_removes_what_is_due(client, connect):
     (index,) = user_ids_indexed(client)
     assert client.ttl(index) == -1
     assert log.purge_expired() == 0
-    wait_until(lambda: is_due(client, index, "short"), "the date of the entry", 2)
+    wait_until(lambda: is_due(client, index, "short"), "the date of the entry")
     assert log.purge_expired() + log.purge_expired() == 1
     assert log.purge_expired() == 0
     assert user_ids_indexed(client) == {index: ["for-ever"]}
@@ -91,7 +86,7 @@ def test_conversation_that_begins_to_expire_takes_its_entry_along(client, connec
     position = connect().append("ada", entries("a"), START, ADA)
     assert client.ttl(log_key(client)) == -1
     connect(record_exp=0.2).append("ada", entries("b"), position)
-    wait_until(lambda: not client.keys("*"), "expiry", 2)
+    wait_until(lambda: not client.keys("*"), "expiry")
 
 
 def test_conversation_that_expires_no_more_keeps_its_entry(client, connect):
@@ -172,3 +167,20 @@ def test_users_of_a_log_that_keeps_none(server, client, connect):
     assert without.delete("ada")
     assert client.keys("*") == []
     without.close()
+
+
+def test_index_of_rasa_pros_own_store_gets_no_expiry_date(client, connect):
+    """Its scores are seconds, or infinite."""
+    client.zadd("user_trackers:u", {"gone": 1.0, "for-ever": float("inf")})
+    log = connect(record_exp=100)
+    log.append("ada", entries("a"), START, ADA)
+    for left in ([b"for-ever"], [b"for-ever"]):
+        assert [each.sender_id for each in log.conversations_of("u")] == ["ada"]
+        assert client.zrange("user_trackers:u", 0, -1) == left
+        assert client.ttl("user_trackers:u") == -1
+
+
+def test_halves_of_a_surrogate_pair_are_no_user_id(client, connect):
+    with pytest.raises(UnicodeEncodeError):
+        connect().append("ada", entries("a"), START, User("\ud83d\ude00", 5.0))
+    assert client.keys("*") == []
