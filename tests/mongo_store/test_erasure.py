@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 
 import pymongo.collection
 import pymongo.errors
@@ -10,6 +11,7 @@ import pytest
 
 from mongo_store.entries import all_batches, end, entries, names, numbered
 from rasa_trackers.event_log import START, Page, User
+from rasa_trackers.mongo import indexes
 
 
 class Died(BaseException):
@@ -136,6 +138,24 @@ def test_replacement_whose_process_dies(make_log, collection, dies, method):
         assert names(page) == [str(number) for number in range(600)]
     assert make_log().delete("ada") is True
     assert collection.count_documents({}) == 0
+
+
+def test_start_that_finishes_an_erasure_while_an_index_takes_long(
+    make_log, collection, dies, monkeypatch
+):
+    """The index that another option needs: the one for erasures is there."""
+    log = make_log()
+    log.append("ada", numbered(600), START)
+    dies("delete_many", log.delete, "ada")
+    assert collection.count_documents({}) > 0
+    go_on = threading.Event()
+    monkeypatch.setattr(indexes, "_PATIENCE", 0.1)
+    monkeypatch.setattr(indexes._Build, "_create", lambda *_: go_on.wait(30))
+    try:
+        make_log(record_exp=3600)
+        assert collection.count_documents({}) == 0
+    finally:
+        go_on.set()
 
 
 def test_erasure_is_seen_before_it_is_finished(log, collection, dies):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import threading
 
 import bson
 import pymongo
@@ -25,9 +23,8 @@ from conversations import (
 )
 from rasa_api import MongoTrackerStore as RasasOwnStore
 from rasa_api import backend_log
-from rasa_trackers.event_log import START, Entry, Page, User
+from rasa_trackers.event_log import START, Entry
 from rasa_trackers.mongo import buckets
-from rasa_trackers.mongo.log import MongoEventLog
 
 pytestmark = pytest.mark.parametrize("backend", ["mongo"], indirect=True)
 
@@ -126,100 +123,12 @@ async def test_long_conversation_of_rasas_own_store_is_read_in_pages(rasas, stor
     assert pages == texts
 
 
-@pytest.mark.parametrize("sender_id", ["123", "0", "9223372036854775807", "-5"])
-async def test_number_as_sender_id_of_old_versions(store, collection, sender_id):
-    old = conversation(1, 1)
-    collection.insert_one({"sender_id": int(sender_id), "events": dicts(old)})
-    known = (
-        [] if sender_id == "-5" else dicts(old)
-    )  # Rasa's own store does not find it either
-    if not known:
-        assert await store.retrieve(sender_id) is None
-        return
-    retrieved = await store.retrieve(sender_id)
-    assert as_dicts(retrieved) == known
-    new = turn()
-    add(retrieved, new)
-    await store.save(retrieved)
-    assert as_dicts(await store.retrieve(sender_id)) == known + dicts(new)
-    assert list(await store.keys()) == [sender_id]
-    assert backend_log(store).delete(sender_id) is True
-    assert collection.count_documents({}) == 0
-
-
 @pytest.mark.parametrize("sender_id", ["007", "²", "99999999999999999999999999"])
 async def test_sender_id_that_only_resembles_a_number(store, collection, sender_id):
     collection.insert_one({"sender_id": 7, "events": dicts(conversation(1, 1))})
     assert await store.retrieve(sender_id) is None
     await store.save(tracker(sender_id, session_start()))
     assert sorted(await store.keys()) == sorted(["7", sender_id])
-
-
-async def test_document_by_name_counts_more_than_one_by_number(store, collection):
-    named = conversation(1, 1)
-    collection.insert_one({"sender_id": 7, "events": dicts(conversation(1, 2))})
-    collection.insert_one({"sender_id": "7", "events": dicts(named)})
-    collection.insert_one({"sender_id": "7", "events": dicts(conversation(1, 3))})
-    assert as_dicts(await store.retrieve("7")) == dicts(named)
-    assert list(await store.keys()) == ["7"]
-
-
-async def test_values_of_rasas_document_that_json_has_not(store, collection):
-    value = {
-        "date": dt.datetime(2020, 1, 2, 3, 4, 5, tzinfo=dt.timezone.utc),
-        "id": bson.ObjectId("5f0000000000000000000000"),
-        "long": bson.Int64(2**40),
-        "decimal": bson.Decimal128("1.5"),
-        "binary": b"\x00\xff",
-    }
-    collection.insert_one(
-        {
-            "sender_id": "ada",
-            "events": [
-                {"event": "slot", "timestamp": 1.0, "name": "anything", "value": value}
-            ],
-        }
-    )
-    (event,) = (await store.retrieve("ada")).events
-    assert event.value == {
-        "date": "2020-01-02T03:04:05",
-        "id": "5f0000000000000000000000",
-        "long": 2**40,
-        "decimal": "1.5",
-        "binary": "AP8=",
-    }
-
-
-@pytest.mark.parametrize("document", [{"events": []}, {}, {"events": None}])
-async def test_document_without_events_is_no_conversation(store, collection, document):
-    collection.insert_one({"sender_id": "ada", **document})
-    collection.insert_one({"something": "else"})
-    assert await store.retrieve("ada") is None
-    assert list(await store.keys()) == []
-    events = session_start()
-    await store.save(tracker("ada", events))
-    assert as_dicts(await store.retrieve("ada")) == dicts(events)
-
-
-async def test_two_workers_take_a_conversation_over_at_once(rasas, make_store):
-    old = conversation(1, 2)
-    await rasas.save(tracker("ada", old))
-    logs = [backend_log(make_store()) for _ in range(2)]
-    barrier, results = threading.Barrier(2), {}
-
-    def work(number):
-        barrier.wait()
-        results[number] = logs[number].append("ada", entries(str(number)), len(old))
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    (winner,) = [number for number, position in results.items() if position is not None]
-    page = logs[0].read_back("ada")
-    assert len(page.events) == len(old) + 1
-    assert page.events[-1].data == entries(str(winner))[0].data
 
 
 async def test_append_to_an_older_state_of_rasas_document_writes_nothing(rasas, store):
@@ -299,8 +208,8 @@ async def test_read_of_many_buckets_is_two_round_trips(watched, commands):
         assert len(page.events) >= min(limit or 1000, 1000)
         assert page.complete == (len(page.events) == 1000)
         # No bucket more than what is asked for stands in.
-        buckets = commands.replies[-1]["cursor"]["firstBatch"]
-        found = sum(len(bucket["log"]) for bucket in buckets)
+        sent = commands.replies[-1]["cursor"]["firstBatch"]
+        found = sum(len(bucket["log"]) for bucket in sent)
         assert found < (limit or 1000) + buckets.BUCKET_EVENTS
 
 
@@ -400,121 +309,6 @@ async def test_what_a_turn_reads_does_not_depend_on_the_age(
     assert sum(len(bson.encode(reply)) for reply in commands.replies) < 100_000
 
 
-def test_pages_of_many_buckets(store):
-    log = backend_log(store)
-    position = START
-    for number in range(10):
-        position = log.append(
-            "ada", entries(*(f"{number}.{index}" for index in range(99))), position
-        )
-    everything = log.read_back("ada").events
-    assert len(everything) == 990
-    for limit in (1, 7, 150, 400, 2000):
-        for before in (
-            None,
-            everything[500].position,
-            everything[1].position,
-            everything[0].position,
-        ):
-            page = log.read_back("ada", limit=limit, before=before)
-            older = [
-                event
-                for event in everything
-                if before is None or event.position < before
-            ]
-            assert (
-                page.events == older[-len(page.events) :] if page.events else not older
-            )
-            assert len(page.events) >= min(limit, len(older))
-            assert page.complete == (len(page.events) == len(older))
-
-
-def test_bucket_that_a_dead_writer_has_left_is_not_read(store, collection):
-    log = backend_log(store)
-    position = log.append("ada", many(200), START)
-    first = log.read_back("ada").events[0].position
-    # Of one that died before its append, and of one that died after another's.
-    for offset in (0, 1, 50, 300):
-        collection.insert_one(
-            {
-                "sender_id": "ada",
-                "bucket": first + offset,
-                "log": [{"type_name": "slot", "data": "left"}],
-            }
-        )
-    for number in range(5):
-        position = log.append("ada", entries(*[str(number)] * 90), position)
-    everything = log.read_back("ada").events
-    assert len(everything) == 650
-    assert "left" not in [event.data for event in everything]
-    for event in everything[1::37]:
-        assert (
-            log.read_back("ada", limit=1, before=event.position).events[-1].position
-            == event.position - 1
-        )
-    assert log.delete("ada") is True
-    assert collection.count_documents({}) == 0
-
-
-def test_conversation_that_is_replaced_while_it_is_read(make_store, commands):
-    log = backend_log(make_store(client_options={"event_listeners": [commands]}))
-    other = backend_log(make_store())
-    position = log.append("ada", many(1000), START)
-    commands.clear()
-    commands.before["find", 2] = lambda: other.replace("ada", entries("new"), position)
-    page = log.read_back("ada")
-    assert (names(page), page.complete) == (["new"], True)
-
-
-def test_conversation_that_is_erased_while_it_is_read(make_store, commands):
-    log = backend_log(make_store(client_options={"event_listeners": [commands]}))
-    other = backend_log(make_store())
-    log.append("ada", many(1000), START)
-    commands.clear()
-    commands.before["find", 2] = lambda: other.delete("ada")
-    assert log.read_back("ada") == Page([], True)
-
-
-def test_bucket_that_somebody_has_removed(store, collection, caplog):
-    """What is left is read, and the loss is not passed over in silence."""
-    log = backend_log(store)
-    position = log.append("ada", many(1000), START)
-    newest = max(
-        document["bucket"]
-        for document in collection.find({"bucket": {"$exists": True}})
-    )
-    collection.delete_one({"bucket": newest})
-    page = log.read_back("ada")
-    assert page.complete
-    assert 0 < len(page.events) < 1000
-    assert "a part of conversation 'ada' is missing" in caplog.text
-    assert log.append("ada", entries("a"), position) == position + 1
-
-
-@pytest.mark.parametrize("events", [1, 300])
-def test_writer_that_was_overtaken_leaves_nothing(
-    make_store, commands, collection, events
-):
-    log = backend_log(make_store(client_options={"event_listeners": [commands]}))
-    other = backend_log(make_store())
-    position = log.append("ada", many(200), START)
-    commands.clear()
-    # Both must close a bucket; the other one does so just before this one's update.
-    commands.before["update", 2] = lambda: other.append("ada", many(100), position)
-    assert log.append("ada", many(200), position) is None
-    assert len(log.read_back("ada").events) == 300
-    assert sum(len(document["log"]) for document in collection.find()) == 300
-
-
-def test_two_workers_begin_a_conversation_at_once(make_store, commands):
-    log = backend_log(make_store(client_options={"event_listeners": [commands]}))
-    other = backend_log(make_store())
-    commands.clear()
-    commands.before["insert", 1] = lambda: other.append("ada", entries("theirs"), START)
-    assert log.append("ada", entries("mine"), START) is None
-    assert names(log.read_back("ada")) == ["theirs"]
-
-
 async def test_events_can_be_queried(store, collection):
     """The pipeline of the README."""
     events = conversation(3, 40)
@@ -535,297 +329,6 @@ async def test_events_can_be_queried(store, collection):
     } == {"greet"}
 
 
-# Erasing
-
-
-@pytest.fixture
-def erased_by_dead(request, rasas, make_store, collection):
-    """Stops a store in the midst of an erasure, before one of its commands."""
-
-    class Died(BaseException):
-        pass
-
-    async def die(action, command):
-        await rasas.save(tracker("ada", conversation(1, 2)))
-        commands = Commands()
-        store = make_store(client_options={"event_listeners": [commands]})
-        kept = await store.retrieve("ada")
-        for _ in range(50):
-            add(kept, turn())
-            await store.save(kept)
-        log = backend_log(store)
-        commands.clear()
-
-        def fail():
-            raise Died
-
-        # A listener's exceptions are swallowed, so the command itself is stopped.
-        stopped = {
-            "delete_many": "delete_many",
-            "delete_one": "delete_one",
-            "update_one": "update_one",
-        }[command]
-        collection_class = type(log._collection)
-        original = getattr(collection_class, stopped)
-
-        def dying(self, *args, **kwargs):
-            if self is log._collection:
-                fail()
-            return original(self, *args, **kwargs)
-
-        before = [event.data for event in log.read_back("ada").events]
-        position = log.read_back("ada", limit=1).events[-1].position
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(collection_class, stopped, dying)
-            with contextlib.suppress(Died):
-                if action == "delete":
-                    log.delete("ada")
-                else:
-                    log.replace("ada", many(500), position)
-        return before
-
-    return die
-
-
-@pytest.mark.parametrize("command", ["update_one", "delete_many", "delete_one"])
-async def test_erasure_whose_process_dies(
-    erased_by_dead, make_store, collection, command
-):
-    before = await erased_by_dead("delete", command)
-    if command == "update_one":
-        log = backend_log(make_store())
-        assert [event.data for event in log.read_back("ada").events] == before
-        assert log.delete("ada") is True
-    # The next start finishes it.
-    log = backend_log(make_store())
-    assert collection.count_documents({}) == 0
-    assert log.read_back("ada") == Page([], True)
-    assert list(log.sender_ids()) == []
-    assert log.delete("ada") is False
-    assert collection.count_documents({}) == 0
-
-
-async def test_start_that_finishes_an_erasure_while_an_index_takes_long(
-    erased_by_dead, make_store, collection, monkeypatch
-):
-    """One that another option needs: the one for erasures is there."""
-    await erased_by_dead("delete", "delete_many")
-    assert collection.count_documents({}) > 0
-    go_on = threading.Event()
-    monkeypatch.setattr("rasa_trackers.mongo.log._INDEX_PATIENCE", 0.1)
-    monkeypatch.setattr(MongoEventLog, "_create_indexes", lambda *_: go_on.wait(30))
-    try:
-        make_store(record_exp=3600)
-        assert collection.count_documents({}) == 0
-    finally:
-        go_on.set()
-
-
-async def test_erasure_is_seen_before_it_is_finished(erased_by_dead, store, collection):
-    await erased_by_dead("delete", "delete_many")
-    assert collection.count_documents({}) > 2
-    assert backend_log(store).read_back("ada") == Page([], True)
-    assert list(backend_log(store).sender_ids()) == []
-    position = backend_log(store).append("ada", entries("a"), START)
-    assert names(backend_log(store).read_back("ada")) == ["a"]
-    backend_log(store).append("ada", entries("b"), position)
-    assert names(backend_log(store).read_back("ada")) == ["a", "b"]
-    assert collection.count_documents({}) == 1
-
-
-@pytest.mark.parametrize("command", ["update_one", "delete_many", "delete_one"])
-async def test_replacement_whose_process_dies(
-    erased_by_dead, make_store, collection, command
-):
-    before = await erased_by_dead("replace", command)
-    log = backend_log(make_store())
-    of_rasa = collection.count_documents({"events": {"$exists": True}})
-    assert of_rasa == (1 if command == "update_one" else 0)
-    now = [event.data for event in log.read_back("ada").events]
-    assert (
-        now == before
-        if command == "update_one"
-        else now == [entry.data for entry in many(500)]
-    )
-    assert log.delete("ada") is True
-    assert collection.count_documents({}) == 0
-
-
-def test_erasure_and_append_at_once(make_store, commands, collection):
-    """The append comes between the erasure and what cleans up after it."""
-    log = backend_log(make_store(client_options={"event_listeners": [commands]}))
-    other = backend_log(make_store())
-    log.append("ada", many(600), START)
-    commands.clear()
-    commands.before["delete", 1] = lambda: other.append("ada", many(700), START)
-    assert log.delete("ada") is True
-    assert len(log.read_back("ada").events) == 700
-    assert collection.count_documents({"unclean": True}) == 0
-    assert sum(len(document["log"]) for document in collection.find()) == 700
-
-
-def test_positions_are_not_used_again(store):
-    log = backend_log(store)
-    position = log.append("ada", many(500), START)
-    log.delete("ada")
-    assert log.append("ada", entries("a"), START) > position
-
-
-# Expiry
-
-
-def expire(collection):
-    """As if the time had come, and the server, which looks now and then, had not yet.
-
-    All dates are moved back by two hours.
-    """
-    collection.drop_index("expires_at_1")
-    for document in collection.find({"expires_at": {"$exists": True}}):
-        collection.update_one(
-            {"_id": document["_id"]},
-            {"$set": {"expires_at": document["expires_at"] - dt.timedelta(hours=2)}},
-        )
-
-
-def assert_nothing_outlives_its_bucket(collection):
-    opened = collection.find_one({"last": {"$exists": True}})
-    for document in collection.find({"last": None}):
-        assert document["expires_at"] >= opened["lease"] >= opened["expires_at"]
-
-
-async def test_server_is_told_to_erase(make_store, collection):
-    store = make_store(record_exp=3600)
-    await store.save(tracker("ada", conversation(1, 60)))
-    assert collection.index_information()["expires_at_1"]["expireAfterSeconds"] == 0
-    for document in collection.find():
-        assert document["expires_at"] > utc_now() + dt.timedelta(seconds=3500)
-    assert_nothing_outlives_its_bucket(collection)
-
-
-async def test_expired_conversation_of_many_documents(make_store, rasas, collection):
-    store = make_store(record_exp=3600)
-    await rasas.save(tracker("ada", conversation(1, 2)))
-    kept = await store.retrieve("ada")
-    for _ in range(60):
-        add(kept, turn())
-        await store.save(kept)
-    assert collection.count_documents({}) > 3
-    assert_nothing_outlives_its_bucket(collection)
-    expire(collection)
-    assert await store.retrieve_full_tracker("ada") is None
-    assert list(await store.keys()) == []
-    assert backend_log(store).delete("ada") is False
-    assert collection.count_documents({}) == 0
-
-
-async def test_rasas_document_does_not_come_back_when_the_server_has_erased_the_bucket(
-    make_store, rasas, collection
-):
-    store = make_store(record_exp=3600)
-    await rasas.save(tracker("ada", conversation(1, 2)))
-    kept = await store.retrieve("ada")
-    add(kept, turn())
-    await store.save(kept)
-    collection.delete_one(
-        {"last": {"$exists": True}}
-    )  # as the server does, sooner than the rest
-    assert await store.retrieve("ada") is None
-    assert list(await store.keys()) == []
-    again = session_start()
-    await store.save(tracker("ada", again))
-    assert as_dicts(await store.retrieve("ada")) == dicts(again)
-
-
-async def test_append_to_an_expired_conversation_begins_anew(make_store, collection):
-    store = make_store(record_exp=3600)
-    log = backend_log(store)
-    position = log.append("ada", many(600), START)
-    expire(collection)
-    assert log.append("ada", entries("new"), position) is None
-    assert log.append("ada", entries("new"), START) > position
-    assert names(log.read_back("ada")) == ["new"]
-    assert collection.count_documents({}) == 1
-
-
-async def test_append_renews_the_whole_conversation(make_store, collection):
-    log = backend_log(make_store(record_exp=3600))
-    position = log.append("ada", many(600), START)
-    later = backend_log(make_store(record_exp=36000))
-    later.append("ada", entries("a"), position)
-    assert_nothing_outlives_its_bucket(collection)
-    assert collection.find_one({"last": {"$exists": True}})[
-        "expires_at"
-    ] > utc_now() + dt.timedelta(hours=9)
-
-
-async def test_option_that_is_not_set_any_more(make_store, collection):
-    position = backend_log(make_store(record_exp=3600)).append("ada", many(600), START)
-    log = backend_log(make_store())
-    position = log.append("ada", many(200), position)
-    assert collection.count_documents({"expires_at": {"$exists": True}}) == 0
-    assert log.append("ada", entries("a"), position) == position + 1
-
-
-async def test_option_that_another_worker_has_still(
-    make_store, collection, monkeypatch
-):
-    """It lets the older documents expire while the newest one is to live on."""
-    position = backend_log(make_store(record_exp=3600)).append("ada", many(600), START)
-    log, other = backend_log(make_store()), backend_log(make_store(record_exp=36000))
-    insert = log._insert_closed
-
-    def insert_later(*arguments):
-        monkeypatch.setattr(log, "_insert_closed", insert)
-        assert other.append("ada", [], position, User("u", None)) == position
-        return insert(*arguments)
-
-    monkeypatch.setattr(log, "_insert_closed", insert_later)
-    position = log.append("ada", many(200), position)
-    assert position is not None
-    opened = collection.find_one({"last": {"$exists": True}})
-    if "expires_at" in opened:
-        assert_nothing_outlives_its_bucket(collection)
-    else:
-        assert collection.count_documents({"expires_at": {"$exists": True}}) == 0
-    assert len(log.read_back("ada").events) == 800
-
-
-async def test_option_that_is_set_later(make_store, collection):
-    position = backend_log(make_store()).append("ada", many(600), START)
-    log = backend_log(make_store(record_exp=3600))
-    log.append("ada", entries("a"), position)
-    assert collection.count_documents({"expires_at": None}) == 0
-    assert_nothing_outlives_its_bucket(collection)
-    assert len(log.read_back("ada").events) == 601
-
-
-async def test_purge_erases_where_the_server_does_not(make_store, rasas, collection):
-    store = make_store(record_exp=3600)
-    await rasas.save(tracker("ada", conversation(1, 2)))
-    for name in ("ada", "grace", "alan"):
-        kept = await store.get_or_create_full_tracker(name)
-        add(kept, conversation(1, 60))
-        await store.save(kept)
-    expire(collection)
-    kept = tracker("alan", session_start())
-    await store.save(kept)
-    assert backend_log(store).purge_expired() == 2
-    assert backend_log(store).purge_expired() == 0
-    assert [document["sender_id"] for document in collection.find()] == ["alan"]
-
-
-async def test_damaged_document_keeps_no_other_from_being_purged(
-    make_store, collection
-):
-    store = make_store(record_exp=3600)
-    for name in ("ada", "grace"):
-        await store.save(tracker(name, session_start()))
-    expire(collection)
-    collection.update_one({"sender_id": "ada"}, {"$set": {"last": "x"}})
-    assert backend_log(store).purge_expired() == 1
-    assert [document["sender_id"] for document in collection.find()] == ["ada"]
-
-
 # What stands in the way
 
 
@@ -833,14 +336,6 @@ async def refused(call):
     with pytest.raises(RasaException, match="unique index") as error:
         await call
     assert not isinstance(error.value, ConnectionException)
-
-
-async def test_conversation_whose_sender_id_was_changed_in_the_database(
-    store, collection
-):
-    await store.save(tracker("ada", session_start()))
-    collection.update_many({"sender_id": "ada"}, {"$set": {"sender_id": "x1"}})
-    await refused(store.save(tracker("ada", session_start())))
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -860,19 +355,6 @@ async def test_writer_that_never_comes_first(make_store, monkeypatch):
     for call in (store.save(tracker("ada", turn())), store.delete("ada")):
         with pytest.raises(ConnectionException, match="100 times"):
             await call
-
-
-async def test_delete_erases_what_a_writer_that_died_never_began(store, collection):
-    log = backend_log(store)
-    orphans = log._insert_closed("ada", [[{"data": "x"}]], 1, None, None)
-    await store.delete("ada")
-    assert collection.count_documents({}) == 1  # it may be about to begin
-    collection.delete_many({})
-    old = bson.ObjectId.from_datetime(utc_now() - dt.timedelta(hours=2))
-    collection.insert_one({"_id": old, "sender_id": "ada", "bucket": 1, "log": []})
-    collection.insert_one({"_id": orphans[0], "sender_id": "grace", "bucket": 1})
-    await store.delete("ada")
-    assert [found["sender_id"] for found in collection.find()] == ["grace"]
 
 
 async def test_document_without_its_log_is_an_error(store, collection):
