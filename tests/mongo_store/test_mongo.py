@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime as dt
 
 import bson
-import pymongo
-import pymongo.monitoring
 import pytest
 from pymongo.errors import WTimeoutError
 from rasa.shared.core.events import BotUttered, SlotSet
@@ -34,36 +32,11 @@ def utc_now():
     return dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)
 
 
-class Commands(pymongo.monitoring.CommandListener):
-    """What a store sends, and what is to happen just before."""
-
-    def __init__(self):
-        self.names = []
-        self.replies = []
-        self.before = {}
-
-    def started(self, event):
-        self.names.append(event.command_name)
-        then = self.before.pop(
-            (event.command_name, self.names.count(event.command_name)), None
-        )
-        if then is not None:
-            then()
-
-    def succeeded(self, event):
-        self.replies.append(event.reply)
-
-    def failed(self, event):
-        pass
-
-    def clear(self):
-        self.names.clear()
-        self.replies.clear()
-
-
 @pytest.fixture
-def commands():
-    return Commands()
+def collection(endpoint, mongo_server):
+    """What the stores have stored."""
+    with mongo_server.client() as client:
+        yield client[endpoint["db"]]["conversations"]
 
 
 @pytest.fixture

@@ -159,10 +159,10 @@ def test_defaults_are_those_of_rasas_documentation(mongo_server, monkeypatch):
     assert documents.full_name == "rasa.conversations"
     store.close()
     monkeypatch.undo()
-    from rasa_trackers.mongo import connection
+    from rasa_trackers.mongo import connection, options
 
     assert connection.DEFAULT_URL == "mongodb://localhost:27017"
-    assert connection.DEFAULT_AUTH_SOURCE == "admin"
+    assert options.DEFAULT_AUTH_SOURCE == "admin"
 
 
 def test_host_is_another_name_of_url(mongo_server):

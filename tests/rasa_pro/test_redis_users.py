@@ -618,14 +618,14 @@ def test_count_with_what_rasas_own_store_left(connect, client, key_prefix, monke
     client.hset(f"{rasas}hash", "field", 1)
     client.hset(names.of("hash").log, "field", 1)
     before = {key: client.dump(key) for key in client.scan_iter()}
-    for after_timestamp, count in [
+    for after_timestamp, expected in [
         (0.0, 3),
         (10.5, 2),
         (20.0, 2),
         (25.0, 1),
         (31.0, 0),
     ]:
-        assert count(log, after_timestamp) == count
+        assert count(log, after_timestamp) == expected
     assert {key: client.dump(key) for key in client.scan_iter()} == before
 
 

@@ -6,7 +6,7 @@ import datetime as dt
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import click
 
@@ -186,23 +186,20 @@ def _plot(numbers: Numbers) -> None:
     """Bars of events, and numbers of conversations that began, over time."""
     from rich.text import Text
 
-    first, last = (
-        min(numbers.events_by_day, default=0),
-        max(numbers.events_by_day, default=0),
-    )
+    first = min(numbers.events_by_day, default=0)
+    last = max(numbers.events_by_day, default=0)
     step = max(1, -(-(last - first + 1) // _BARS))
     shown = console()
     room = max(10, min(shown.width, 100) - 50)
-    bars = []
-    for begin in range(first, last + 1, step):
-        days = range(begin, begin + step)
-        bars.append(
-            (
-                _date(begin),
-                sum(numbers.events_by_day[day] for day in days),
-                sum(numbers.begun_by_day[day] for day in days),
-            )
+    bars = [
+        (_date(first + number * step), events, begun)
+        for number, events, begun in zip(
+            range(_BARS),
+            _by_step(numbers.events_by_day, first, step),
+            _by_step(numbers.begun_by_day, first, step),
         )
+        if first + number * step <= last
+    ]
     highest = max((events for _, events, _ in bars), default=0) or 1
     period = "day" if step == 1 else f"{step} days"
     click.echo(f"\nevents and new conversations, a line for each {period}:")
@@ -213,6 +210,14 @@ def _plot(numbers: Numbers) -> None:
         text.append(f"{bar or ('▏' if events else ''):{room}}", "cyan")
         text.append(f"  {events:>10,}  {begun:>10,}")
         shown.print(text, soft_wrap=True)
+
+
+def _by_step(by_day: Mapping[int, int], first: int, step: int) -> List[int]:
+    """Sums of each ``step`` days. Damaged events may lie any number of days apart."""
+    sums = [0] * _BARS
+    for day, number in by_day.items():
+        sums[(day - first) // step] += number
+    return sums
 
 
 def _date(day: int) -> str:
