@@ -383,13 +383,3 @@ def test_indexes(store, collection):
     ]
     assert collection.index_information()["unclean_1"]["sparse"]
     assert "expires_at_1" not in collection.index_information()
-
-
-async def test_sender_ids_alone_are_sent(watched, commands, rasas):
-    said = conversation(5, 60)
-    await rasas.save(tracker("grace", said))
-    await watched.save(tracker("ada", said))
-    commands.clear()
-    assert sorted(await watched.keys()) == ["ada", "grace"]
-    assert commands.names == ["find"]
-    assert len(bson.encode(commands.replies[0])) < 1000
