@@ -11,6 +11,7 @@ from rasa.shared.exceptions import ConnectionException, RasaException
 from rasa.utils.endpoints import EndpointConfig
 
 import rasa_trackers
+from conversations import conversation, tracker
 from rasa_api import TrackerStore, backend_log, unwrapped
 from rasa_trackers.rasa_versions import KNOWS_USERS
 
@@ -389,4 +390,7 @@ def test_database_in_memory_is_warned_of(load, caplog):
 async def test_flag_as_text_has_its_meaning(load, endpoint, text):
     option = "retrieve_events_from_previous_conversation_sessions"
     store = load({**endpoint, option: text})
-    assert store._all_sessions is (text.lower() == "true")
+    both = conversation(2, 1)
+    await store.save(tracker("ada", both))
+    has_both = len((await store.retrieve("ada")).events) == len(both)
+    assert has_both is (text.lower() == "true")
