@@ -340,6 +340,7 @@ import contextlib
 import sqlalchemy.exc
 from rasa_trackers.event_log import Entry
 from rasa_trackers.sql.oracle import log as oracle_log
+from rasa_trackers.sql.rows import row
 from rasa_api import backend_log
 
 oracle_log.LONGEST_VARCHAR = 32767

@@ -48,8 +48,8 @@ def log_key(client):
 
 def test_all_keys_of_a_user_expire_with_the_last_conversation(client, connect):
     connect(record_exp=1).append("ada", entries("a"), START, ADA)
-    assert len(client.keys("*")) == 2
-    assert all(0 < client.pttl(key) <= 2000 for key in client.keys("*"))
+    # -2 is a key that has expired meanwhile, -1 one that never does.
+    assert all(-1 != client.pttl(key) <= 2000 for key in client.keys("*"))
     wait_until(lambda: not client.keys("*"), "expiry")
 
 
