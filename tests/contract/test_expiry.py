@@ -36,10 +36,13 @@ def later(log, name):
 
 @pytest.fixture
 def expired(make_one):
-    """A log whose conversations of "ada" and of the user "u" have just expired."""
+    """A log whose conversations of "ada" and of the user "u" have just expired.
+
+    Nobody has looked at "ada" since. A log may erase what has expired when it is read.
+    """
     log = make_one(SHORT)
     log.append("ada", entries("a", "b"), START, User("u", 5.0))
-    wait_for_end(log, "ada")
+    later(log, "another")
     return log
 
 
@@ -134,7 +137,7 @@ def test_purge_counts_what_it_erases_and_ends_with_zero(expired):
         numbers.append(expired.purge_expired())
     assert all(number >= 0 for number in numbers)
     # A database that erases by itself may have been quicker.
-    assert sum(numbers) in (0, 1)
+    assert sum(numbers) <= 2
 
 
 def test_purge_erases_many_conversations_by_and_by(make_one):
