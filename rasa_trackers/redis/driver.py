@@ -54,7 +54,7 @@ else:
             """No error is one of these."""
 
 
-class PartialCluster(RedisCluster):  # type: ignore[type-arg]
+class PartialCluster(RedisCluster):  # type: ignore[misc]
     """A cluster's client that connects while a node is away."""
 
     def execute_command(self, *args: Any, **kwargs: Any) -> Any:

@@ -21,7 +21,6 @@ from conversations import (
 from rasa_api import backend_log
 from rasa_trackers.event_log import START, Entry
 from rasa_trackers.mongo import MongoTrackerStore, failures, indexes
-from rasa_trackers.mongo.log import MongoEventLog
 from servers.mongo import MongoServer
 from servers.process import wait_until
 

@@ -462,8 +462,9 @@ async def test_node_that_dies_and_comes_back(load, caplog, eventually):
         kept = {name: tracker(name, session_start()) for name in names}
         for name in names:
             await store.save(kept[name])
-        down = cluster.owner("tracker:user-0")
-        away = [name for name in names if cluster.owner(f"tracker:{name}") is down]
+        owners = {name: cluster.owner(f"tracker:{name}") for name in names}
+        down = owners["user-0"]
+        away = [name for name in names if owners[name] is down]
         down.kill()
         for _ in range(2):
             for name in names:
@@ -473,7 +474,7 @@ async def test_node_that_dies_and_comes_back(load, caplog, eventually):
         assert store._shared.outage._spool.sender_ids() == set(away)
         for name in set(names) - set(away):
             key = backend_log(store)._namespace.of(name).log
-            with cluster.owner(f"tracker:{name}").client() as client:
+            with owners[name].client() as client:
                 assert client.llen(key) > 10
         with pytest.raises(ConnectionException):
             await store.keys()
