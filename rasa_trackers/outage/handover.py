@@ -127,7 +127,7 @@ class Handover:
                 and User(user.user_id, started if started >= 0 else None),
                 is_uncertain=True,
             )
-            self._spool.remove(sender_id, waiting.last, position)
+            self._spool.remove(sender_id, waiting, position)
             self._on_stored(sender_id, waiting, position)
             self._refused.discard(sender_id)
             self._remember(sender_id, _Stored(waiting.last, position))

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from rasa_trackers.event_log import Entry, Page, Stored
-from rasa_trackers.outage.spool import Waiting
+from rasa_trackers.outage.spool import Waiting, numbered
 from rasa_trackers.paging import end_of
 
 #: Bytes that an event takes in memory beside its text.
@@ -84,7 +84,7 @@ class RecentConversations:
                 # A copy without its beginning would be another session.
                 self._drop(sender_id)
                 return
-            new = _numbered([entry.data for entry in entries], position)
+            new = numbered([entry.data for entry in entries], position)
             self._put(
                 sender_id,
                 Page(page.events + new, page.complete, user_id or page.user_id),
@@ -98,13 +98,11 @@ class RecentConversations:
             waiting: What waited.
             position: The position of the last event in the database.
         """
-        page = waiting.page()
         with self._lock:
-            if end_of(waiting.copy.events) != waiting.after:
+            if waiting.follows_copy:
+                self._put(sender_id, waiting.stored_page(position))
+            else:
                 self._drop(sender_id)
-                return
-            new = _numbered([entry.data for entry in waiting.entries], position)
-            self._put(sender_id, page._replace(events=waiting.copy.events + new))
 
     def all_newest_first(self) -> Iterator[Tuple[str, Page]]:
         """All copies; that of the most recently used conversation first."""
@@ -134,12 +132,6 @@ class RecentConversations:
         copy = self._copies.pop(sender_id, None)
         if copy is not None:
             self._bytes -= copy.size
-
-
-def _numbered(texts: Sequence[str], position: int) -> List[Stored]:
-    """Events of which only the last position is known; those before ascend up to it."""
-    begin = position - len(texts) + 1
-    return [Stored(number, text) for number, text in enumerate(texts, begin)]
 
 
 def newest(events: List[Stored], limit: Optional[int], before: Optional[int]) -> Page:
