@@ -168,13 +168,20 @@ class _Watchdog:
 
 
 def _is_suspicious(call: _Call) -> bool:
+    return _until_suspicious(call) <= 0
+
+
+def _until_suspicious(call: _Call) -> float:
+    """Seconds until a call has been without an answer for long."""
     deadline = call.log.deadline
-    return deadline.silence() >= min(_SUSPICIOUS, deadline.timeout)
+    return min(_SUSPICIOUS, deadline.timeout) - deadline.silence()
 
 
 def _until_next_look(call: _Call) -> float:
     """Seconds until a call can be overdue; less where its deadline may move."""
-    return min(max(call.log.deadline.left(), 0) + _GRACE, _LONGEST_LOOK)
+    pause = min(max(call.log.deadline.left(), 0) + _GRACE, _LONGEST_LOOK)
+    until_suspicious = _until_suspicious(call)
+    return min(pause, until_suspicious) if until_suspicious > 0 else pause
 
 
 _watchdog = _Watchdog()

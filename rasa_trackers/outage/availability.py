@@ -70,6 +70,8 @@ class Availability:
         self._begun_at = 0.0
         #: Whether an outage is under way.
         self.is_away = False
+        #: Whether the outage is over, and what waits is being stored.
+        self.is_ending = False
         #: Whether the server answers in an outage, but stores nothing.
         self.is_readable = False
         #: Whether the outage began with a call that was to write.
@@ -226,6 +228,7 @@ class Availability:
             if not self.is_away:
                 return False
             self.is_away = self.is_readable = False
+            self.is_ending = True
             self._failing_since = None
             # With one look: the next outage begins to probe anew.
             self._is_probing = self._is_probing and not stop_probing
@@ -239,5 +242,6 @@ class Availability:
             except Exception as error:  # noqa: BLE001 - tried again
                 logger.debug("%s: not all is stored yet: %s", self.name, error)
             else:
-                return
+                break
             self._wake.wait(_PROBE_INTERVAL)
+        self.is_ending = False

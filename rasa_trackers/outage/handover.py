@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tu
 
 from rasa_trackers.appending import append_once
 from rasa_trackers.errors import is_unavailable, says_away
-from rasa_trackers.event_log import EventLog, User, timestamp_of
+from rasa_trackers.event_log import Entry, EventLog, User, timestamp_of
 from rasa_trackers.outage.spool import Spool, Waiting
 from rasa_trackers.retries import Deadline, DeadlineLog
 from rasa_trackers.threads import Threads
@@ -26,6 +26,35 @@ class _Stored(NamedTuple):
 
     in_spool: int
     in_database: int
+
+
+class _NotWaiting(Exception):
+    """Another process has erased the conversation, or has stored it."""
+
+
+class _LogForHandover(DeadlineLog):
+    """Appends only what still waits."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        deadline: Deadline,
+        secrets: Sequence[Optional[str]],
+        spool: Spool,
+    ) -> None:
+        super().__init__(log, deadline, secrets, waits_while_away=False)
+        self._spool = spool
+
+    def append(
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User] = None,
+    ) -> Optional[int]:
+        if not self._spool.waits(sender_id):
+            raise _NotWaiting
+        return super().append(sender_id, entries, after, user)
 
 
 class Handover:
@@ -112,21 +141,11 @@ class Handover:
             waiting = self._spool.waiting(sender_id)
             if waiting is None:
                 return
-            log = DeadlineLog(
-                self._log, deadline, self._secrets, waits_while_away=False
-            )
-            started = timestamp_of(waiting.entries[0].data)
-            user = waiting.user
-            position = append_once(
-                log,
-                sender_id,
-                waiting.entries,
-                waiting.after,
-                user=user,
-                user_of_new_log=user
-                and User(user.user_id, started if started >= 0 else None),
-                is_uncertain=True,
-            )
+            log = _LogForHandover(self._log, deadline, self._secrets, self._spool)
+            try:
+                position = self._append(log, sender_id, waiting)
+            except _NotWaiting:
+                return
             self._spool.remove(sender_id, waiting, position)
             self._on_stored(sender_id, waiting, position)
             self._refused.discard(sender_id)
@@ -134,6 +153,21 @@ class Handover:
             self._stored_conversations.add(sender_id)
             self._stored_events += len(waiting.entries)
             self._call_back(sender_id, waiting.last)
+
+    @staticmethod
+    def _append(log: DeadlineLog, sender_id: str, waiting: Waiting) -> int:
+        started = timestamp_of(waiting.entries[0].data)
+        user = waiting.user
+        return append_once(
+            log,
+            sender_id,
+            waiting.entries,
+            waiting.after,
+            user=user,
+            user_of_new_log=user
+            and User(user.user_id, started if started >= 0 else None),
+            is_uncertain=True,
+        )
 
     def hand_over_first(self, sender_ids: Sequence[str]) -> None:
         """Store what waits of one of these conversations, as a test of the server.

@@ -140,10 +140,29 @@ class OutageLog(EventLog):
             availability.close()
         self._probe.close()
         if self._handover is not None:
+            self._store_what_would_be_lost()
             self._handover.close()
         self._log.close()
         if self._spool is not None:
             self._spool.close()
+
+    def _store_what_would_be_lost(self) -> None:
+        """Memory ends with the log."""
+        if self._spool is None or self._spool.is_durable:
+            return
+        try:
+            self._hand_over_all()
+        except Exception as error:  # noqa: BLE001 - what is left is told below
+            logger.debug("%s: not all is stored: %s", self.name, error)
+        left = self._spool.sender_ids()
+        if left:
+            logger.error(
+                "What was said in %d conversations while %s was away is lost, because "
+                "the tracker store is closed. Set 'spool' to the path of a file against "
+                "that.",
+                len(left),
+                self.name,
+            )
 
     # Writing
 
@@ -593,11 +612,12 @@ class OutageLog(EventLog):
         assert self._spool is not None  # noqa: S101 - asked before
         try:
             # In an outage, its end does the same.
-            while not self._is_closed.is_set() and not self.is_away:
+            while not self._is_closed.is_set() and not self._is_away_or_ending:
                 try:
                     self._hand_over_all()
                     if not self.is_away:
                         self._spool.erase_copies()
+                    self._report_drain()
                 except Exception as error:  # noqa: BLE001 - tried again
                     logger.debug("%s: not all is stored yet: %s", self.name, error)
                 else:
@@ -605,6 +625,26 @@ class OutageLog(EventLog):
                 self._is_closed.wait(_DRAIN_INTERVAL)
         finally:
             self._draining.release()
+
+    @property
+    def _is_away_or_ending(self) -> bool:
+        return any(
+            each.is_away or each.is_ending
+            for each in list(self._availabilities.values())
+        )
+
+    def _report_drain(self) -> None:
+        """Say what was left by an earlier process, or of an outage that is long over."""
+        if self._handover is None or self._is_away_or_ending:
+            return
+        conversations, events = self._handover.take_totals()
+        if events:
+            logger.info(
+                "%s: %d events of %d conversations that waited are stored now.",
+                self.name,
+                events,
+                conversations,
+            )
 
     def _refuse_in_outage(self, availability: Availability, done: str) -> None:
         if not self._asks(availability):

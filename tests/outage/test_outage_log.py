@@ -28,7 +28,7 @@ TIMEOUT = 120.0
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(availability, "_PATIENCE", 0.0)
-    monkeypatch.setattr(availability, "_PROBE_INTERVAL", 0.01)
+    monkeypatch.setattr(availability, "_PROBE_INTERVAL", 0.3)
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_without_a_spool_a_read_only_database_is_read_at_once(
             log.append("ada", [entry("b")], end)
         assert is_unavailable(raised.value)
         assert texts(log, "ada") == ["a"]
-        time.sleep(0.02)  # probes succeed, but nobody can write yet
+        time.sleep(0.5)  # probes succeed, but nobody can write yet
     database.state = UP
     assert log.append("ada", [entry("b")], end) is not None
     assert not log.is_away
@@ -366,3 +366,46 @@ def test_part_that_is_away_is_no_outage_of_the_others(caplog):
     assert texts(cluster.database, "ada") == ["a", "b", "c"]
     assert len(caplog.records) == 2
     log.close()
+
+
+def test_closing_stores_what_only_memory_has(database, open_log, caplog):
+    log = open_log()
+    database.state = REFUSED
+    end = log.append("ada", [entry("a")], START)
+    log._whole.close()  # so that no probe ends the outage
+    log._whole.is_away = False
+    database.state = UP
+    log.close()
+    assert end is not None
+    assert texts(database, "ada") == ["a"]
+    assert "is lost" not in caplog.text
+
+
+def test_closing_in_an_outage_says_what_is_lost(database, open_log, caplog):
+    log = open_log()
+    database.state = REFUSED
+    log.append("ada", [entry("a")], START)
+    log.close()
+    assert "What was said in 1 conversations" in caplog.text
+
+
+def test_what_another_process_has_erased_is_not_stored(database, open_log, tmp_path):
+    """It is erased while this process waits for the database."""
+    path = tmp_path / "spool"
+    log = open_log(path)
+    end = log.append("ada", [entry("a")], START)
+    database.state = REFUSED
+    log.append("ada", [entry("secret")], end)
+    spool, append = Spool(path, 1_000_000), database.database.append
+
+    def erase_first(*arguments):
+        database.database.append = append
+        database.database.delete("ada")
+        spool.erase("ada")
+        return append(*arguments)
+
+    database.database.append = erase_first
+    database.state = UP
+    until(is_stored(log))
+    assert texts(database, "ada") == []
+    spool.close()
