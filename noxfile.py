@@ -336,6 +336,15 @@ def torture(session: nox.Session) -> None:
     session.run("python", "benchmarks/report.py", "--only", "torture")
 
 
+@nox.session(python=PYTHON, default=False)
+def outage(session: nox.Session) -> None:
+    """Lets the database go away under a real Rasa; takes seconds and a store."""
+    install(session, *OPEN_SOURCE.requirements, ".", "--group", "bench")
+    measured = ["benchmarks/outage.py", *session.posargs]
+    session.run("python", *measured, env=BENCHMARK, interrupt_timeout=30)
+    session.run("python", "benchmarks/report.py", "--only", "outage")
+
+
 # Programs that build and run images, each with the Debian package that has it.
 DOCKER_TOOLS = {
     "buildah": "buildah",

@@ -37,9 +37,23 @@ def summary(label: str, outcome: Outcome) -> str:
         f"{len(outcome.duplicated)} duplicated, {len(outcome.reordered)} reordered, "
         f"{len(outcome.torn)} saves torn, {len(outcome.alien)} alien, "
         f"{len(outcome.unreadable)} conversations unreadable, "
-        f"{len(outcome.crashed)} writers crashed."
+        f"{len(outcome.crashed)} writers crashed, "
+        f"{len(outcome.waiting)} conversations still wait."
     )
-    lines = [f"{label}, seed {outcome.seed}: {counts}", f"  Faults: {faults}."]
+    slowest = "; ".join(
+        f"{kind} {most:.2f} ({last:.2f})"
+        for kind, (most, last) in outcome.slowest.items()
+    )
+    risks = (
+        f"  Killed with events in memory alone: {outcome.risked}, of which "
+        f"{outcome.risked_and_lost} are lost. Slowest save of 1,000 (of all) by spool, in "
+        f"seconds: {slowest}."
+    )
+    lines = [
+        f"{label}, seed {outcome.seed}: {counts}",
+        risks,
+        f"  Faults: {faults}.",
+    ]
     for what, where in outcome.wrong.items():
         lines.append(f"  {what.upper()}: {'; '.join(where[:5])}")
     return "\n".join(lines)

@@ -331,6 +331,17 @@ class EventLog(ABC):
             ``None`` for an error that is not the driver's: a mistake in this package.
         """
 
+    def part_of(self, sender_id: str) -> str:
+        """The part of the database that holds a conversation, without asking a server.
+
+        For a database of which a part can be away while the others serve on: the node
+        of a cluster. Messages name it. It may change when conversations move.
+
+        Returns:
+            Its name; "" where all of the database is there, or none of it.
+        """
+        return ""
+
     def purge_expired(self) -> int:
         """Erase conversations that have expired, a bounded number a call.
 

@@ -59,6 +59,8 @@ class _Call:
         self.settle = settle
         #: Set by the pool once the call has a place in its queue.
         self.future: Optional[Future[None]] = None
+        #: The thread that carries it out, once it has begun.
+        self.thread: Optional[int] = None
 
     def give_up(self) -> None:
         """Tell the caller that the deadline has passed, and free the thread."""
@@ -73,11 +75,16 @@ class _Call:
             else silent(self.log.name, deadline),
         )
         if not is_waiting:
-            try:
-                self.log.interrupt()
-            except Exception:
-                # Whatever the driver raises: the caller knows already.
-                logger.exception("%s: calls could not be interrupted.", self.log.name)
+            _interrupt(self.log)
+
+
+def _interrupt(log: EventLog) -> None:
+    """Free the threads that wait for a silent server."""
+    try:
+        log.interrupt()
+    except Exception:
+        # Whatever the driver raises: the callers know already.
+        logger.exception("%s: calls could not be interrupted.", log.name)
 
 
 class _Watchdog:
@@ -114,6 +121,11 @@ class _Watchdog:
             self._calls.remove(call)
             return True
 
+    def has(self, call: _Call) -> bool:
+        """Whether a call is still watched."""
+        with self._changed:
+            return call in self._calls
+
     def silent_calls(self, threads: Threads) -> List[_Call]:
         """Take away the calls of ``threads`` that have no answer, to settle them."""
         with self._changed:
@@ -134,12 +146,15 @@ class _Watchdog:
                 overdue = [
                     call for call in self._calls if call.log.deadline.left() < -_GRACE
                 ]
-                self._calls.difference_update(overdue)
                 suspicious = {
-                    call.threads for call in self._calls if _is_suspicious(call)
+                    call.threads
+                    for call in self._calls.difference(overdue)
+                    if _is_suspicious(call)
                 }
             for call in overdue:
-                call.give_up()
+                # In an outage it begins again, and is no error.
+                if not call.threads.meets_outage(call) and self.forget(call):
+                    call.give_up()
             for threads in suspicious:
                 threads.on_silence()
 
@@ -153,12 +168,20 @@ class _Watchdog:
 
 
 def _is_suspicious(call: _Call) -> bool:
-    return call.log.deadline.silence() >= _SUSPICIOUS
+    return _until_suspicious(call) <= 0
+
+
+def _until_suspicious(call: _Call) -> float:
+    """Seconds until a call has been without an answer for long."""
+    deadline = call.log.deadline
+    return min(_SUSPICIOUS, deadline.timeout) - deadline.silence()
 
 
 def _until_next_look(call: _Call) -> float:
     """Seconds until a call can be overdue; less where its deadline may move."""
-    return min(max(call.log.deadline.left(), 0) + _GRACE, _LONGEST_LOOK)
+    pause = min(max(call.log.deadline.left(), 0) + _GRACE, _LONGEST_LOOK)
+    until_suspicious = _until_suspicious(call)
+    return min(pause, until_suspicious) if until_suspicious > 0 else pause
 
 
 _watchdog = _Watchdog()
@@ -199,9 +222,11 @@ class Threads:
         self._timeout = timeout
         self._secrets = secrets
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="rasa_trackers")
-        # While the database is away, calls only touch what is kept here; the threads of
+        # While the database is away, calls mostly touch what is kept here; the threads of
         # the pool may still wait for the server.
-        self._spare = ThreadPoolExecutor(1, thread_name_prefix="rasa_trackers-spare")
+        self._spare = ThreadPoolExecutor(
+            workers, thread_name_prefix="rasa_trackers-spare"
+        )
         self._outage: Optional[OutageLog] = None
 
     def watch(self, outage: OutageLog) -> None:
@@ -214,16 +239,30 @@ class Threads:
         if self._outage is not None:
             self._outage.suspect_silence()
 
+    def meets_outage(self, call: _Call) -> bool:
+        """Whether a call without an answer is one of an outage, and begins again."""
+        return (
+            self._outage is not None
+            and self._outage.begin_if_silent(call.thread)
+            and not _watchdog.has(call)
+        )
+
     def _begin_silent_calls_again(self) -> None:
         """Begin the calls that have no answer anew: the database is away.
 
         The thread that waits for the server begins nothing new afterwards.
         """
-        for call in _watchdog.silent_calls(self):
+        silent_calls = _watchdog.silent_calls(self)
+        for call in silent_calls:
             call.log.deadline.give_up()
             if call.future is not None:
                 call.future.cancel()
-            self._begin(call.function, call.args, self._timeout, call.settle)
+            # What is under way may be carried out yet.
+            self._begin(
+                call.function, call.args, self._timeout, call.settle, is_in_doubt=True
+            )
+        if silent_calls:
+            _interrupt(self._log)
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         """Run ``function(log, *args)`` in a thread and await its result.
@@ -306,14 +345,18 @@ class Threads:
         args: Sequence[object],
         timeout: float,
         settle: _Settle,
+        *,
+        is_in_doubt: bool = False,
     ) -> None:
         log = DeadlineLog(self._log, Deadline(timeout), self._secrets)
+        log.is_in_doubt = is_in_doubt
         call = _Call(self, log, function, args, settle)
         watchdog = _watchdog
 
         def work() -> None:
             result: object = None
             failure: Optional[BaseException] = None
+            call.thread = threading.get_ident()
             try:
                 result = function(log, *args)
             except BaseException as error:  # noqa: BLE001 - raised where it is awaited
@@ -327,7 +370,7 @@ class Threads:
 
         watchdog.watch(call)
         try:
-            is_away = self._outage is not None and self._outage.availability.is_away
+            is_away = self._outage is not None and self._outage.is_away
             call.future = (self._spare if is_away else self._pool).submit(work)
         except BaseException:
             watchdog.forget(call)

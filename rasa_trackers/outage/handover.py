@@ -7,10 +7,11 @@ import threading
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from rasa_trackers.appending import append_once
-from rasa_trackers.errors import is_unavailable
-from rasa_trackers.event_log import EventLog, User, timestamp_of
+from rasa_trackers.errors import is_unavailable, says_away
+from rasa_trackers.event_log import Entry, EventLog, User, timestamp_of
 from rasa_trackers.outage.spool import Spool, Waiting
 from rasa_trackers.retries import Deadline, DeadlineLog
+from rasa_trackers.threads import Threads
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,35 @@ class _Stored(NamedTuple):
 
     in_spool: int
     in_database: int
+
+
+class _NotWaiting(Exception):
+    """Another process has erased the conversation, or has stored it."""
+
+
+class _LogForHandover(DeadlineLog):
+    """Appends only what still waits."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        deadline: Deadline,
+        secrets: Sequence[Optional[str]],
+        spool: Spool,
+    ) -> None:
+        super().__init__(log, deadline, secrets, waits_while_away=False)
+        self._spool = spool
+
+    def append(
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User] = None,
+    ) -> Optional[int]:
+        if not self._spool.waits(sender_id):
+            raise _NotWaiting
+        return super().append(sender_id, entries, after, user)
 
 
 class Handover:
@@ -55,8 +85,11 @@ class Handover:
         self._timeout = timeout
         self._secrets = secrets
         self._locks = [threading.RLock() for _ in range(_LOCKS)]
+        # No call waits in it: its watchdog ends what waits for a silent server.
+        self._threads = Threads(log, timeout=timeout, workers=1, secrets=secrets)
         self._resolved: Dict[str, _Stored] = {}
         self._callbacks: Dict[str, List[Tuple[int, Callable[[], None]]]] = {}
+        self._calling_back = threading.Lock()
         #: Conversations that the database refuses for good.
         self._refused: Set[str] = set()
         self._stored_conversations: Set[str] = set()
@@ -83,7 +116,8 @@ class Handover:
             position: The position of the entry in the spool.
             callback: Called in the thread that stores it.
         """
-        with self.lock_of(sender_id):
+        # Not with the lock of the conversation: it may wait for a server.
+        with self._calling_back:
             if self._spool.waits(sender_id):
                 self._callbacks.setdefault(sender_id, []).append((position, callback))
                 return
@@ -100,29 +134,19 @@ class Handover:
             ConnectionException: when the server is away again.
             RasaException: when the server refuses the conversation.
         """
+        self._hand_over(Deadline(self._timeout), sender_id)
+
+    def _hand_over(self, deadline: Deadline, sender_id: str) -> None:
         with self.lock_of(sender_id):
             waiting = self._spool.waiting(sender_id)
             if waiting is None:
                 return
-            log = DeadlineLog(
-                self._log,
-                Deadline(self._timeout),
-                self._secrets,
-                waits_while_away=False,
-            )
-            started = timestamp_of(waiting.entries[0].data)
-            user = waiting.user
-            position = append_once(
-                log,
-                sender_id,
-                waiting.entries,
-                waiting.after,
-                user=user,
-                user_of_new_log=user
-                and User(user.user_id, started if started >= 0 else None),
-                is_uncertain=True,
-            )
-            self._spool.remove(sender_id, waiting.last, position)
+            log = _LogForHandover(self._log, deadline, self._secrets, self._spool)
+            try:
+                position = self._append(log, sender_id, waiting)
+            except _NotWaiting:
+                return
+            self._spool.remove(sender_id, waiting, position)
             self._on_stored(sender_id, waiting, position)
             self._refused.discard(sender_id)
             self._remember(sender_id, _Stored(waiting.last, position))
@@ -130,22 +154,53 @@ class Handover:
             self._stored_events += len(waiting.entries)
             self._call_back(sender_id, waiting.last)
 
-    def hand_over_first(self) -> None:
-        """Store what waits of one conversation, as a test of the server."""
-        for sender_id in sorted(self._spool.sender_ids()):
+    @staticmethod
+    def _append(log: DeadlineLog, sender_id: str, waiting: Waiting) -> int:
+        started = timestamp_of(waiting.entries[0].data)
+        user = waiting.user
+        return append_once(
+            log,
+            sender_id,
+            waiting.entries,
+            waiting.after,
+            user=user,
+            user_of_new_log=user
+            and User(user.user_id, started if started >= 0 else None),
+            is_uncertain=True,
+        )
+
+    def hand_over_first(self, sender_ids: Sequence[str]) -> None:
+        """Store what waits of one of these conversations, as a test of the server.
+
+        Raises:
+            ConnectionException: when the server is away.
+        """
+        for sender_id in sender_ids:
             if self._hand_over_or_refuse(sender_id):
                 return
 
-    def hand_over_all(self) -> None:
-        """Store all that waits.
+    def hand_over_all(self, sender_ids: Sequence[str]) -> None:
+        """Store what waits of these conversations.
 
         A conversation that the server refuses stays in the spool, and the others go on.
 
         Raises:
-            ConnectionException: when the server is away again.
+            ConnectionException: when the server is away again, or has not stored all.
         """
-        for sender_id in sorted(self._spool.sender_ids()):
-            self._hand_over_or_refuse(sender_id)
+        failure: Optional[Exception] = None
+        for sender_id in sender_ids:
+            try:
+                self._hand_over_or_refuse(sender_id)
+            except Exception as error:
+                if says_away(error) or not is_unavailable(error):
+                    raise
+                failure = error  # of this conversation: it is locked, say
+        if failure is not None:
+            raise failure
+
+    def close(self) -> None:
+        """Begin nothing new."""
+        self._threads.close(then=lambda: None)
 
     def take_totals(self) -> Tuple[int, int]:
         """How many conversations and events were stored since the last time."""
@@ -155,7 +210,7 @@ class Handover:
 
     def _hand_over_or_refuse(self, sender_id: str) -> bool:
         try:
-            self.hand_over(sender_id)
+            self._threads.run_blocking(self._hand_over_in_thread, sender_id)
         except Exception as error:
             if is_unavailable(error):
                 raise
@@ -163,9 +218,12 @@ class Handover:
             return False
         return True
 
+    def _hand_over_in_thread(self, log: DeadlineLog, sender_id: str) -> None:
+        self._hand_over(log.deadline, sender_id)
+
     def forget(self, sender_id: str) -> None:
         """Nothing of a conversation waits any more: it was erased."""
-        with self.lock_of(sender_id):
+        with self.lock_of(sender_id), self._calling_back:
             self._resolved.pop(sender_id, None)
             self._callbacks.pop(sender_id, None)
             self._refused.discard(sender_id)
@@ -176,10 +234,11 @@ class Handover:
             self._resolved.pop(next(iter(self._resolved)), None)
 
     def _call_back(self, sender_id: str, last: int) -> None:
-        waiting = self._callbacks.pop(sender_id, [])
-        later = [pair for pair in waiting if pair[0] > last]
-        if later:
-            self._callbacks[sender_id] = later
+        with self._calling_back:
+            waiting = self._callbacks.pop(sender_id, [])
+            later = [pair for pair in waiting if pair[0] > last]
+            if later:
+                self._callbacks[sender_id] = later
         for position, callback in waiting:
             if position <= last:
                 callback()

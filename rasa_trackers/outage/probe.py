@@ -41,14 +41,17 @@ class Probe:
         self._connected: Optional[_Connected] = None
         self._lock = threading.Lock()
 
-    def read(self) -> None:
-        """Read something.
+    def read(self, sender_id: str) -> None:
+        """Read a conversation's newest event.
+
+        Args:
+            sender_id: The conversation.
 
         Raises:
             ConnectionException: when the server gives no answer.
             RasaException: when the server refuses it.
         """
-        self._connection().threads.run_blocking(_read)
+        self._connection().threads.run_blocking(_read, sender_id)
 
     def open(self) -> None:
         """Create what is missing, as :meth:`EventLog.open` does.
@@ -79,8 +82,8 @@ class Probe:
             return self._connected
 
 
-def _read(log: DeadlineLog) -> None:
-    log.read_back("", limit=1)
+def _read(log: DeadlineLog, sender_id: str) -> None:
+    log.read_back(sender_id, limit=1)
 
 
 def _open(log: DeadlineLog) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 import time
 from collections import OrderedDict
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from rasa_trackers.event_log import Entry, Page, Stored
-from rasa_trackers.outage.spool import Waiting
+from rasa_trackers.outage.spool import Waiting, numbered
 from rasa_trackers.paging import end_of
 
 #: Bytes that an event takes in memory beside its text.
 _OVERHEAD = 150
+#: The text of an event.
+_DATA = operator.attrgetter("data")
 
 
 class _Copy(NamedTuple):
@@ -58,15 +61,15 @@ class RecentConversations:
     def note_page(self, sender_id: str, page: Page, before: Optional[int]) -> None:
         """Keep what was read of a conversation."""
         with self._lock:
-            if before is None:
-                self._put(sender_id, page)
-                return
             copy = self._copies.get(sender_id)
+            if before is None:
+                self._put(sender_id, page, _size_after(page.events, copy))
+                return
             if copy is not None and copy.page.events[0].position == before:
                 older = Page(
                     page.events + copy.page.events, page.complete, copy.page.user_id
                 )
-                self._put(sender_id, older)
+                self._put(sender_id, older, copy.size + _size(page.events))
 
     def note_append(
         self,
@@ -84,10 +87,12 @@ class RecentConversations:
                 # A copy without its beginning would be another session.
                 self._drop(sender_id)
                 return
-            new = _numbered([entry.data for entry in entries], position)
+            new = numbered([entry.data for entry in entries], position)
             self._put(
                 sender_id,
                 Page(page.events + new, page.complete, user_id or page.user_id),
+                # A long session is not measured anew for each of its events.
+                size=(0 if copy is None else copy.size) + _size(new),
             )
 
     def note_hand_over(self, sender_id: str, waiting: Waiting, position: int) -> None:
@@ -98,13 +103,11 @@ class RecentConversations:
             waiting: What waited.
             position: The position of the last event in the database.
         """
-        page = waiting.page()
         with self._lock:
-            if end_of(waiting.copy.events) != waiting.after:
+            if waiting.follows_copy:
+                self._put(sender_id, waiting.stored_page(position))
+            else:
                 self._drop(sender_id)
-                return
-            new = _numbered([entry.data for entry in waiting.entries], position)
-            self._put(sender_id, page._replace(events=waiting.copy.events + new))
 
     def all_newest_first(self) -> Iterator[Tuple[str, Page]]:
         """All copies; that of the most recently used conversation first."""
@@ -118,10 +121,10 @@ class RecentConversations:
         with self._lock:
             self._drop(sender_id)
 
-    def _put(self, sender_id: str, page: Page) -> None:
+    def _put(self, sender_id: str, page: Page, size: Optional[int] = None) -> None:
         self._drop(sender_id)
-        size = sum(len(event.data) for event in page.events)
-        size += _OVERHEAD * (len(page.events) + 1)
+        if size is None:
+            size = _size(page.events)
         if not page.events or size > self._max_bytes:
             return
         self._copies[sender_id] = _Copy(page, size, time.monotonic())
@@ -136,10 +139,21 @@ class RecentConversations:
             self._bytes -= copy.size
 
 
-def _numbered(texts: Sequence[str], position: int) -> List[Stored]:
-    """Events of which only the last position is known; those before ascend up to it."""
-    begin = position - len(texts) + 1
-    return [Stored(number, text) for number, text in enumerate(texts, begin)]
+def _size(events: Sequence[Stored]) -> int:
+    return sum(map(len, map(_DATA, events))) + _OVERHEAD * (len(events) + 1)
+
+
+def _size_after(events: Sequence[Stored], copy: Optional[_Copy]) -> int:
+    """The size of events that were read, of which most are those of a copy."""
+    known = [] if copy is None else copy.page.events
+    if (
+        copy is not None
+        and known
+        and len(known) <= len(events)
+        and events[len(known) - 1].position == known[-1].position
+    ):
+        return copy.size + _size(events[len(known) :])
+    return _size(events)
 
 
 def newest(events: List[Stored], limit: Optional[int], before: Optional[int]) -> Page:

@@ -19,6 +19,7 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Set
 
 from rasa_trackers.errors import store_error
 from rasa_trackers.event_log import Entry, Page, Stored, User
+from rasa_trackers.paging import end_of
 
 #: Positions in a spool are above all positions of a database.
 SPOOLED = 2**62
@@ -67,8 +68,32 @@ class Waiting(NamedTuple):
             Stored(number, entry.data)
             for number, entry in enumerate(self.entries, begin)
         ]
+        return self._with(new)
+
+    @property
+    def follows_copy(self) -> bool:
+        """Whether the first entry comes next to the copy, as far as is known."""
+        return end_of(self.copy.events) == self.after
+
+    def stored_page(self, position: int) -> Page:
+        """The conversation once the database has what waited.
+
+        Args:
+            position: The position of the last entry in the database.
+        """
+        if not self.follows_copy:
+            return self.page()
+        return self._with(numbered([entry.data for entry in self.entries], position))
+
+    def _with(self, new: List[Stored]) -> Page:
         user_id = self.user.user_id if self.user else self.copy.user_id
         return Page(self.copy.events + new, self.copy.complete, user_id)
+
+
+def numbered(texts: Sequence[str], position: int) -> List[Stored]:
+    """Events of which only the last position is known; those before ascend up to it."""
+    begin = position - len(texts) + 1
+    return [Stored(number, text) for number, text in enumerate(texts, begin)]
 
 
 class Spool:
@@ -158,7 +183,8 @@ class Spool:
         """
         with self._lock, self._errors(), self._transaction():
             known = self._read(sender_id)
-            if known is not None and known.last != after:
+            # The position of an entry that is in the database by now has another name.
+            if after >= SPOOLED if known is None else known.last != after:
                 return None
             self._check_room(entries)
             if known is None:
@@ -187,24 +213,26 @@ class Spool:
             self._waiting.add(sender_id)
             return SPOOLED + number + len(entries) - 1
 
-    def remove(self, sender_id: str, last: int, position: int) -> None:
+    def remove(self, sender_id: str, waiting: Waiting, position: int) -> None:
         """Forget entries that the database has.
 
         Args:
             sender_id: The conversation.
-            last: The position of the last of them in the spool.
+            waiting: The entries.
             position: The position of the last of them in the database.
         """
         with self._lock, self._errors():
             with self._transaction():
                 self._connection.execute(
                     "DELETE FROM entries WHERE sender_id = ? AND number <= ?",
-                    (sender_id, last - SPOOLED),
+                    (sender_id, waiting.last - SPOOLED),
                 )
                 if self._count(sender_id):
+                    # More has come meanwhile. It goes on from what is stored now.
                     self._connection.execute(
-                        "UPDATE conversations SET after = ? WHERE sender_id = ?",
-                        (position, sender_id),
+                        "UPDATE conversations SET after = ?, copy = ? "
+                        "WHERE sender_id = ?",
+                        (position, _dumped(waiting.stored_page(position)), sender_id),
                     )
                 else:
                     self._connection.execute(
@@ -250,8 +278,9 @@ class Spool:
     def erase_copies(self) -> None:
         """Forget all copies: the database is back."""
         with self._lock, self._errors():
-            with self._transaction():
-                self._connection.execute("DELETE FROM copies")
+            if self._connection.execute("SELECT 1 FROM copies LIMIT 1").fetchone():
+                with self._transaction():
+                    self._connection.execute("DELETE FROM copies")
             self._cut_log()
 
     def close(self) -> None:

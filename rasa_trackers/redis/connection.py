@@ -16,6 +16,7 @@ from rasa_trackers.redis.driver import (
     HAS_CLUSTERS,
     ClusterDownError,
     ClusterNode,
+    PartialCluster,
     RedisCluster,
     cluster,
     never_again,
@@ -135,7 +136,7 @@ class Deployment(NamedTuple):
             if version() < (6,):
                 to_data["cluster_error_retry_attempts"] = 0
             try:
-                return RedisCluster(
+                return PartialCluster(
                     startup_nodes=[ClusterNode(*address) for address in self.addresses],
                     **never,
                     # Conversations on nodes that are up go on.

@@ -7,6 +7,7 @@ it never sends a command twice unless ``retry_on_timeout`` is set. The cluster c
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Dict, Tuple
 
 import redis
@@ -53,11 +54,26 @@ else:
             """No error is one of these."""
 
 
+class PartialCluster(RedisCluster):  # type: ignore[misc]
+    """A cluster's client that connects while a node is away."""
+
+    def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        """As redis-py, which asks one certain node at the start for all commands."""
+        if args != ("COMMAND",):
+            return super().execute_command(*args, **kwargs)
+        *others, last = self.get_primaries()
+        for node in others:
+            with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
+                return self.get_redis_connection(node).execute_command(*args)
+        return self.get_redis_connection(last).execute_command(*args)
+
+
 __all__ = [
     "HAS_CLUSTERS",
     "ClusterDownError",
     "ClusterError",
     "ClusterNode",
+    "PartialCluster",
     "RedisCluster",
     "RedisClusterException",
     "cluster",

@@ -166,7 +166,7 @@ FAILURES: Dict[str, Failure] = {
         "(SCRIPT KILL).",
         away=True,
     ),
-    r"TRYAGAIN|TryAgainError": Failure(
+    r"TRYAGAIN|TryAgainError|TTL exhausted": Failure(
         True, "The slot moves to another node: finish or undo that (CLUSTER SETSLOT)."
     ),
     r"ClusterError|RedisClusterException": _UNREACHABLE,

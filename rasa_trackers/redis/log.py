@@ -255,6 +255,11 @@ class RedisEventLog(EventLog):
     def classify(self, error: Exception) -> Optional[Failure]:
         return failure_of(error)
 
+    def part_of(self, sender_id: str) -> str:
+        if not self._transport.has_nodes or not is_storable(sender_id):
+            return ""
+        return self._transport.node_of(self._namespace.of(sender_id).log)
+
     def close(self) -> None:
         self._transport.close()
 

@@ -35,12 +35,16 @@ class Transport:
         self._connect = connect
         self._client: Optional[Client] = None
         self._connecting = threading.Lock()
+        #: The last client that knew the nodes of a cluster.
+        self._cluster: Optional[RedisCluster[bytes]] = None
+        #: The nodes that slots were on, last.
+        self._nodes: Dict[int, str] = {}
 
     def evaluate(
         self, script: Script, keys: Sequence[bytes], *arguments: object
     ) -> Any:
         """Run a script, in one round trip unless the server does not know it yet."""
-        with self._connected() as client:
+        with self._connected(keeps_cluster=True) as client:
             try:
                 try:
                     return client.execute_command(
@@ -61,7 +65,7 @@ class Transport:
 
     def execute(self, *command: Any) -> Any:
         """Execute one command."""
-        with self._connected() as client:
+        with self._connected(keeps_cluster=True) as client:
             return client.execute_command(*command)
 
     def execute_all(self, commands: Sequence[Tuple[object, ...]]) -> List[Any]:
@@ -126,6 +130,22 @@ class Transport:
             second, microsecond = next(iter(_masters(client))).time()
             return int(second) * 1000 + int(microsecond) // 1000
 
+    @property
+    def has_nodes(self) -> bool:
+        """Whether the nodes of a cluster are known."""
+        return self._cluster is not None
+
+    def node_of(self, key: bytes) -> str:
+        """The node of a cluster that holds a key, as far as is known; otherwise ""."""
+        if self._cluster is None:
+            return ""
+        slot = self._cluster.keyslot(key)
+        # Nobody has the slots of a node that is away, until another node takes them.
+        nodes = self._cluster.nodes_manager.slots_cache.get(slot)
+        if nodes:
+            self._nodes[slot] = str(nodes[0].name)
+        return self._nodes.get(slot, "")
+
     def close(self) -> None:
         """Close all connections."""
         with self._connecting:
@@ -133,16 +153,33 @@ class Transport:
                 disconnect(self._client)
 
     @contextlib.contextmanager
-    def _connected(self) -> Iterator[Client]:
-        """The client, for one call."""
+    def _connected(self, *, keeps_cluster: bool = False) -> Iterator[Client]:
+        """The client, for one call.
+
+        Args:
+            keeps_cluster: Whether a cluster's client looks the nodes up by itself after
+                one of them has not answered.
+        """
         with self._connecting:
             if self._client is None:
                 self._client = self._connect()
+                if isinstance(self._client, RedisCluster):
+                    self._cluster = self._client
             client = self._client
         try:
             yield client
         except DRIVER_ERRORS as error:
-            self._connect_anew_after(error, client)
+            is_kept = (
+                keeps_cluster
+                and isinstance(client, RedisCluster)
+                and isinstance(error, (redis.ConnectionError, redis.TimeoutError))
+                # redis-py 4.6 removes each node that fails, even the last one.
+                and client.nodes_manager.startup_nodes
+            )
+            # A new client may ask the very node that is away, and the calls to the
+            # others would wait for that.
+            if not is_kept:
+                self._connect_anew_after(error, client)
             hide_data(error)
             raise
 
@@ -152,7 +189,6 @@ class Transport:
         if failure is None or not failure.transient:
             return
         if isinstance(client, RedisCluster):
-            # redis-py 4.6 removes each node that fails from its list, even the last one.
             with self._connecting:
                 if self._client is client:
                     self._client = None

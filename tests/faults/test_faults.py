@@ -315,6 +315,33 @@ def saves(store, kept):
     return is_saved
 
 
+@pytest.mark.parametrize("timeout", [0.3, 1, 10])
+@pytest.mark.parametrize("how", ["refused", "silent"])
+async def test_first_call_that_meets_an_outage_is_no_error(
+    connect, proxy, eventually, timeout, how
+):
+    """Whatever ``timeout`` is, and although nobody has looked for the server yet."""
+    store = connect(timeout=timeout)
+    kept = tracker("ada", session_start())
+    await store.save(kept)
+    if how == "refused":
+        proxy.refuse()
+        proxy.cut()
+    else:
+        proxy.stall()
+    add(kept, turn())
+    await store.save(kept)
+    assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
+    proxy.accept()
+    proxy.resume()
+
+    async def is_stored():
+        return not store._shared.outage._spool.sender_ids()
+
+    await eventually(is_stored)
+    assert as_dicts(await connect().retrieve("ada")) == as_dicts(kept)
+
+
 async def test_server_that_hangs_is_an_error_in_time(connect_alone, server, eventually):
     store = connect_alone(timeout=1, spool="off")
     kept = tracker("ada", conversation(1, 1))

@@ -20,8 +20,7 @@ from conversations import (
 )
 from rasa_api import backend_log
 from rasa_trackers.event_log import START, Entry
-from rasa_trackers.mongo import MongoTrackerStore, failures
-from rasa_trackers.mongo.log import MongoEventLog
+from rasa_trackers.mongo import MongoTrackerStore, failures, indexes
 from servers.mongo import MongoServer
 from servers.process import wait_until
 
@@ -75,7 +74,12 @@ async def test_primary_that_steps_down(server, load):
 
 async def test_primary_that_stays_away_is_an_error_in_time(server, load):
     store = load(
-        {"type": "rasa_trackers.MongoTrackerStore", "url": server.url(), "timeout": 1}
+        {
+            "type": "rasa_trackers.MongoTrackerStore",
+            "url": server.url(),
+            "timeout": 1,
+            "spool": "off",
+        }
     )
     kept = tracker("ada", session_start())
     await store.save(kept)
@@ -121,13 +125,13 @@ async def test_index_that_takes_long_does_not_hold_up_the_start(
     server, load, caplog, monkeypatch
 ):
     monkeypatch.setattr("rasa_trackers.mongo.indexes._PATIENCE", 0.1)
-    looks, indexes = [], MongoEventLog._indexes
+    looks, names = [], indexes._names
 
-    def look(log):
-        looks.append(log)
-        return indexes(log)
+    def look(collection):
+        looks.append(collection)
+        return names(collection)
 
-    monkeypatch.setattr(MongoEventLog, "_indexes", look)
+    monkeypatch.setattr(indexes, "_names", look)
     with server.failing(
         "alwaysOn", "createIndexes", blockConnection=True, blockTimeMS=700
     ):
@@ -174,13 +178,36 @@ def server_with_log():
         store.close()
 
 
-async def test_disk_that_is_full_is_an_error_with_a_remedy(server, load):
+async def test_disk_that_is_full_is_an_error_with_a_remedy(server, load, caplog):
+    store = load(endpoint_of(server, spool="off"))
+    kept = tracker("ada", session_start())
+    await store.save(kept)
+    with server.failing("alwaysOn", "insert", errorCode=14031):
+        for name in ("grace", "mary"):
+            with pytest.raises(RasaException, match="Free space on the server's disk"):
+                await store.save(tracker(name, session_start()))
+            # What can be read is read, at once.
+            assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
+    await store.save(tracker("grace", session_start()))
+    assert caplog.text.count(" is away since ") == 1
+    assert caplog.text.count(" is back after ") == 1
+
+
+async def test_conversation_that_is_not_known_here_is_read_while_the_disk_is_full(
+    server, load, eventually
+):
+    kept = tracker("ada", session_start())
+    await load(endpoint_of(server)).save(kept)
     store = load(endpoint_of(server))
-    with server.failing("alwaysOn", "insert", errorCode=14031), pytest.raises(
-        RasaException, match="Free space on the server's disk"
-    ) as raised:
-        await store.save(tracker("ada", session_start()))
-    assert not isinstance(raised.value, ConnectionException)
+    with server.failing("alwaysOn", "insert", errorCode=14031):
+        await store.save(tracker("grace", session_start()))
+        assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
+
+    async def is_stored():
+        return not store._shared.outage._spool.sender_ids()
+
+    await eventually(is_stored)
+    assert await load(endpoint_of(server)).retrieve("grace")
 
 
 async def test_write_concern_that_times_out_stores_each_event_once(server, load):

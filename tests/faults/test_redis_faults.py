@@ -451,42 +451,108 @@ async def test_slot_that_is_half_moved(load, flavour):
         assert await store.retrieve("{tracker:ada}") is None
 
 
-async def test_node_that_dies_and_comes_back(load):
+async def test_node_that_dies_and_comes_back(load, caplog, eventually):
     with RedisCluster() as cluster:
         for node in cluster.nodes:
             with node.client() as client:
                 client.config_set("cluster-require-full-coverage", "no")
-        store = load(redis_endpoint(cluster, timeout=10))
-        impatient = load(redis_endpoint(cluster, timeout=1))
+        store = load(redis_endpoint(cluster))
+        impatient = load(redis_endpoint(cluster, timeout=1, spool="off"))
         names = [f"user-{number}" for number in range(20)]
         kept = {name: tracker(name, session_start()) for name in names}
         for name in names:
             await store.save(kept[name])
-        down = cluster.owner("tracker:user-0")
-        away = [name for name in names if cluster.owner(f"tracker:{name}") is down]
+        owners = {name: cluster.owner(f"tracker:{name}") for name in names}
+        down = owners["user-0"]
+        away = [name for name in names if owners[name] is down]
         down.kill()
-        for name in names:
-            add(kept[name], turn())
-            if name in away:
-                continue
-            await store.save(kept[name])
+        for _ in range(2):
+            for name in names:
+                add(kept[name], turn())
+                await store.save(kept[name])
+        # Conversations of the other nodes do not wait in the spool.
+        assert store._shared.outage._spool.sender_ids() == set(away)
+        for name in set(names) - set(away):
+            key = backend_log(store)._namespace.of(name).log
+            with owners[name].client() as client:
+                assert client.llen(key) > 10
+        with pytest.raises(ConnectionException):
+            await store.keys()
         with pytest.raises(ConnectionException):
             await impatient.retrieve(away[0])
         down.start()
         cluster.wait_until_well()
+        await eventually(nothing_waits(store))
         for name in names:
             await store.save(kept[name])
+            assert as_dicts(await store.retrieve(name)) == as_dicts(kept[name])
+        await eventually(reads(impatient, away[0]))
+        for name in names:
             assert as_dicts(await impatient.retrieve(name)) == as_dicts(kept[name])
+    # One outage of one node.
+    assert caplog.text.count(f"node {down.host}:{down.port} is away") == 2
+    assert caplog.text.count(" is back after ") == 2
 
 
-async def test_cluster_that_is_away_and_comes_back_in_another_order(load):
+def nothing_waits(store):
+    """Whether the database has all that was kept in an outage."""
+
+    async def nothing_waits():
+        return not store._shared.outage._spool.sender_ids()
+
+    return nothing_waits
+
+
+def reads(store, name):
+    """Whether a conversation can be read."""
+
+    async def is_read():
+        try:
+            await store.retrieve(name)
+        except ConnectionException:
+            return False
+        return True
+
+    return is_read
+
+
+@pytest.mark.parametrize("number", [0, 2])
+async def test_node_that_hangs_is_no_outage_of_the_others(load, number, eventually):
+    with RedisCluster() as cluster:
+        for node in cluster.nodes:
+            with node.client() as client:
+                client.config_set("cluster-require-full-coverage", "no")
+                client.config_set("cluster-node-timeout", 600_000)
+        store = load(redis_endpoint(cluster))
+        names = [f"user-{number}" for number in range(20)]
+        kept = {name: tracker(name, session_start()) for name in names}
+        for name in names:
+            await store.save(kept[name])
+        hung = cluster.nodes[number]
+        away = {name for name in names if cluster.owner(f"tracker:{name}") is hung}
+        hung.suspend()
+        try:
+            for _ in range(2):
+                for name in names:
+                    add(kept[name], turn())
+                    await store.save(kept[name])
+                    assert as_dicts(await store.retrieve(name)) == as_dicts(kept[name])
+            assert store._shared.outage._spool.sender_ids() == away
+        finally:
+            hung.resume()
+        await eventually(nothing_waits(store))
+        for name in names:
+            assert as_dicts(await store.retrieve(name)) == as_dicts(kept[name])
+
+
+async def test_cluster_that_is_away_and_comes_back_in_another_order(load, eventually):
     """redis-py 4.6 looks up no nodes any more when it has seen each of them fail."""
     with RedisCluster() as cluster:
         for node in cluster.nodes:
             with node.client() as client:
                 client.config_set("cluster-require-full-coverage", "no")
                 client.config_rewrite()
-        store = load(redis_endpoint(cluster, timeout=2))
+        store = load(redis_endpoint(cluster, timeout=2, spool="off"))
         on_each = {cluster.owner(f"tracker:{n}").port: str(n) for n in range(30)}
         assert len(on_each) == len(cluster.nodes)
         kept = {name: tracker(name, session_start()) for name in on_each.values()}
@@ -503,12 +569,12 @@ async def test_cluster_that_is_away_and_comes_back_in_another_order(load):
         old = cluster.owner(f"tracker:{name}")
         cluster.move_slot(f"tracker:{name}")
         old.kill()
-        await store.save(moved)
+        await eventually(saves(store, moved))
         assert as_dicts(await store.retrieve(name)) == as_dicts(moved)
         old.start()
         cluster.wait_until_well()
         for name, saved in kept.items():
-            await store.save(saved)
+            await eventually(saves(store, saved))
             assert as_dicts(await store.retrieve(name)) == as_dicts(saved)
 
 

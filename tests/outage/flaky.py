@@ -80,7 +80,7 @@ class FakeProbe:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def read(self) -> None:
+    def read(self, sender_id: str = "") -> None:
         from rasa_trackers.errors import store_unavailable
 
         if self._connection.state in (REFUSED, REPLIES_LOST):

@@ -65,8 +65,7 @@ class Process:
 
     def restart(self) -> None:
         """As after a kill: nothing in memory is left."""
-        self.log.availability.close()
-        self.log._spool.close()
+        self.log.close()
         self.start()
 
     def save(self, sender_id: str, count: int) -> None:
@@ -93,10 +92,10 @@ class Process:
     def come_back(self) -> None:
         self.connection.state = UP
         end = time.monotonic() + TIMEOUT
-        while self.log.availability.is_away or self.log._spool.sender_ids():
+        while self.log.is_away or self.log._spool.sender_ids():
             assert time.monotonic() < end, "the outage does not end"
             for sender_id in SENDERS:
-                if not self.log.availability.is_away:
+                if not self.log.is_away:
                     self.log.read_back(sender_id, limit=1)
             time.sleep(0.001)
 

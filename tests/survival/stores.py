@@ -86,6 +86,11 @@ class Target(Startable):
         return self.folder / "disk-full"
 
     @property
+    def spool(self) -> Path:
+        """The file in which writers keep what they save in an outage."""
+        return self.folder / "spool"
+
+    @property
     def faults(self) -> Dict[str, Inflict]:
         """Each kind of fault, and what brings it about; gets how long it lasts.
 

@@ -93,6 +93,24 @@ def test_unacknowledged_save_may_be_there_or_not():
     assert found([FIRST, unsure], ada=[ONE, TWO]) == {}
 
 
+def test_what_waited_in_the_memory_of_a_killed_writer_may_be_there_or_not(tmp_path):
+    path = tmp_path / "journal"
+    life = Journal(path)
+    life.intend(0, 0, "ada", FIRST.events)
+    life.acknowledge(0, 0, waits=True)
+    life.stored_all()
+    life.intend(0, 1, "ada", SECOND.events)
+    life.acknowledge(0, 1, waits=True)
+    next_life = Journal(path)
+    next_life.stored_all()  # of its own
+    saves = journal.read(path, 0)
+    assert [save.waits for save in saves] == [False, True]
+    assert found(saves, ada=[ONE, TWO, THREE, FOUR]) == {}
+    assert found(saves, ada=[ONE, TWO]) == {}
+    assert list(found(saves, ada=[ONE, TWO, THREE])) == ["torn"]
+    assert list(found(saves, ada=[THREE, FOUR])) == ["lost"]
+
+
 def test_part_of_a_save_is_found():
     unsure = save(1, acknowledged=False)
     assert found([FIRST, unsure], ada=[ONE, TWO, THREE]) == {
@@ -111,7 +129,7 @@ def test_journal_goes_on_after_a_death_in_the_midst_of_a_line(tmp_path):
     second.fail(0, 1, ValueError("no"))
     assert journal.read(path, 0) == [
         FIRST,
-        Save(0, 0, 1, "ada", SECOND.events, False, ["ValueError: no"]),
+        Save(0, 0, 1, "ada", SECOND.events, errors=["ValueError: no"]),
     ]
 
 
@@ -138,6 +156,7 @@ def test_all_that_was_acknowledged_survives(name):
     # Else it has shown nothing.
     assert outcome.acknowledged
     happened = {kind for kind, count in outcome.faults.items() if count}
+    assert {"file", "memory", "off"} == set(outcome.slowest)
     assert {WRITER_KILLED, SAVES_CUT_OFF, CLOCK_JUMP} < happened
     assert set(target.faults) - happened <= MAY_MISS
 
