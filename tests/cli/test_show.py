@@ -142,12 +142,9 @@ def test_a_page_needs_no_network(
     page = tmp_path / "page.html"
     assert run("show", hostile, "-e", store.path, "--html", str(page)).status == 0
     content = page.read_text()
-    assert "<script" not in content
-    assert "<img" not in content
-    assert not re.search(
-        r"(src|href)\s*=", re.sub(r"<[^>]*>", "", content).split("<")[0]
-    )
     assert "default-src 'none'" in content
+    tags = re.findall(r"<\w[^>]*>", content)
+    assert not [tag for tag in tags if re.search(r"<(script|img|link)|src=|href=", tag)]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
