@@ -14,6 +14,7 @@ import contextlib
 import gzip
 import io
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -70,10 +71,20 @@ def from_line(line: str, number: int, name: str) -> Whole:
             isinstance(sender_id, str)
             and isinstance(events, list)
             and isinstance(user_id, (str, type(None)))
-            and type(expires_at) in (int, float, type(None))
+            and (
+                expires_at is None
+                or (type(expires_at) in (int, float) and math.isfinite(expires_at))
+            )
         )
         texts = [_text_of(event) for event in events]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ):
         raise CommandError(
             f"Line {number} of {name} is not a conversation as `export` writes it: "
             f'{{"sender_id": "...", "events": [...]}}. The lines before it were '

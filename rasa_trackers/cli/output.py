@@ -61,8 +61,15 @@ def console(*, err: bool = False) -> Any:
     stream = sys.stderr if err else sys.stdout
     is_terminal = stream.isatty()
     # Off a terminal, lines are as long as they are: other programs read them.
-    width = None if is_terminal else int(os.environ.get("COLUMNS") or 200)
-    return Console(stderr=err, width=width, highlight=False, markup=False, emoji=False)
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() and int(columns) > 0 else 200
+    return Console(
+        stderr=err,
+        width=None if is_terminal else width,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
 
 
 def print_table(

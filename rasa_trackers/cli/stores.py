@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, TypeVar
 
 from rasa_trackers.backend import MadeLog
+from rasa_trackers.cli.bulk import Bulk
 from rasa_trackers.cli.dates import Dates
 from rasa_trackers.cli.errors import CommandError
 from rasa_trackers.cli.places import Place, place_of
@@ -39,6 +40,7 @@ class Store:
         self.workers = made.workers
         self.secrets = made.secrets
         self.dates = Dates(place, made.log)
+        self.bulk = Bulk(place, made.log)
         self._threads = Threads(
             made.log,
             timeout=place.values["timeout"],

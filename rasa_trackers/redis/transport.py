@@ -65,7 +65,7 @@ class Transport:
             return client.execute_command(*command)
 
     def execute_all(self, commands: Sequence[Tuple[object, ...]]) -> List[Any]:
-        """Execute commands of one key each, with one message to each node.
+        """Execute commands of one slot each, with one message to each node.
 
         They may be carried out in any order. The reply is ``None`` for a key that holds
         something else than the command is for.
@@ -178,7 +178,8 @@ def _by_node(
     if not isinstance(client, RedisCluster):
         return [(client, list(range(len(commands))))]
     nodes: Dict[str, Tuple[redis.Redis[bytes], List[int]]] = {}
-    for place, (_, key, *_) in enumerate(commands):
+    for place, command in enumerate(commands):
+        key = command[3] if command[0] == "EVALSHA" else command[1]
         node = client.get_node_from_key(key)
         if node.name not in nodes:
             nodes[node.name] = (client.get_redis_connection(node), [])

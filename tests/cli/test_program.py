@@ -188,7 +188,8 @@ def test_plain_text_where_there_is_no_terminal(
     make: MakeStore, program: Callable[..., Result]
 ) -> None:
     store = make("sqlite").fill()
-    result = program("show", "ada", "-e", store.path, FORCE_COLOR="")
+    result = program("show", "ada", "-e", store.path, FORCE_COLOR="", COLUMNS="many")
+    assert "hello" in result.out
     assert "\x1b" not in result.out + result.err
 
 
