@@ -105,4 +105,4 @@ def count_conversations(store: Store) -> int:
     has_events = getattr(health, "has_events", None)
     if has_events is not None and not store.call(_with_errors, has_events, store.log):
         return 0
-    return store.count()
+    return len(store.sender_ids())

@@ -98,28 +98,30 @@ def of_page(sender_id: str, page: Page) -> Whole:
     )
 
 
-def sender_ids(store: Store, selection: Selection) -> Iterator[str]:
+def sender_ids(store: Store, selection: Selection) -> Sequence[str]:
     """The conversations to look at; their events may still exclude some."""
-    return iter(selection.senders) if selection.senders else store.sender_ids()
+    return selection.senders or store.sender_ids()
 
 
 def conversations(
     store: Store,
-    selection: Selection = Selection(),  # noqa: B008 - it is immutable
-    looked_at: Callable[[int], object] = lambda _: None,
+    selection: Selection,
+    sender_ids: Sequence[str],
+    looked_at: Callable[[int], object],
 ) -> Iterator[Whole]:
     """The conversations of a selection that have events.
 
     Args:
         store: The store.
         selection: Which conversations.
+        sender_ids: Those to look at.
         looked_at: Called with numbers of conversations that were looked at.
     """
 
     def read_chunk(chunk: Sequence[str]) -> Part:
         return store.call(read_part, chunk, store)
 
-    chunks = Chunks(sender_ids(store, selection))
+    chunks = Chunks(sender_ids)
     for part in in_parallel(read_chunk, chunks):
         chunks.were_read(part.found)
         found, left = part
@@ -170,9 +172,9 @@ def read_part(log: DeadlineLog, sender_ids: Sequence[str], store: Store) -> Part
 class Chunks:
     """Parts of a list of sender ids, whose conversations fit into memory."""
 
-    def __init__(self, sender_ids: Iterator[str]) -> None:
+    def __init__(self, sender_ids: Sequence[str]) -> None:
         """Begin with few conversations, whose size is not known yet."""
-        self._sender_ids = sender_ids
+        self._sender_ids = iter(sender_ids)
         self._size = _FIRST
 
     def were_read(self, found: List[Whole]) -> None:

@@ -61,14 +61,13 @@ class Store:
         """Reach the server and create what is missing."""
         self._threads.run_blocking(_open, timeout=self.place.values["startup_timeout"])
 
-    def sender_ids(self) -> Iterator[str]:
-        """The sender ids of all conversations; each of them is kept in memory."""
-        for batch in self.call(_batches_of_sender_ids):
-            yield from batch
-
-    def count(self) -> int:
-        """How many conversations there are."""
-        return sum(map(len, self.call(_batches_of_sender_ids)))
+    def sender_ids(self) -> List[str]:
+        """The sender ids of all conversations."""
+        return [
+            sender_id
+            for batch in self.call(_batches_of_sender_ids)
+            for sender_id in batch
+        ]
 
     def whole(self, sender_id: str) -> Page:
         """A whole conversation."""

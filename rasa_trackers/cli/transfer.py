@@ -15,7 +15,6 @@ from rasa_trackers.cli.reading import (
     of_page,
     read,
     read_part,
-    sender_ids,
 )
 from rasa_trackers.cli.selection import Selection
 from rasa_trackers.cli.stores import Store
@@ -40,7 +39,12 @@ class Outcome(NamedTuple):
 
 
 def transfer(
-    source: Store, target: Store, selection: Selection, *, verify: bool
+    source: Store,
+    target: Store,
+    selection: Selection,
+    sender_ids: Sequence[str],
+    *,
+    verify: bool,
 ) -> Iterator[List[Outcome]]:
     """Copy the conversations of a selection.
 
@@ -48,12 +52,13 @@ def transfer(
         source: Where they are.
         target: Where they go.
         selection: Which conversations.
+        sender_ids: Those to look at.
         verify: Whether to read each one again in the target.
 
     Yields:
         What became of the conversations, some at a time.
     """
-    chunks = Chunks(sender_ids(source, selection))
+    chunks = Chunks(sender_ids)
 
     def move(chunk: Sequence[str]) -> List[Outcome]:
         outcomes: List[Outcome] = []

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List, Sequence, Tuple
 
-from redis.exceptions import NoScriptError
-
 from rasa_trackers.event_log import START, Page
 from rasa_trackers.redis.legacy import legacy_value
 from rasa_trackers.redis.lists import page_of
@@ -88,13 +86,13 @@ def _evaluate_all(
     script: Script,
     calls: Sequence[Tuple[Sequence[bytes], Sequence[object]]],
 ) -> List[Any]:
-    """Run a script for several conversations; ``None`` for each that was not run."""
-    commands = [
-        ("EVALSHA", script.sha1, len(keys), *keys, *arguments)
-        for keys, arguments in calls
-    ]
-    try:
-        return log._transport.execute_all(commands)  # noqa: SLF001 - of this package
-    except NoScriptError:
-        # A call for one conversation brings the script to the server.
-        return [None] * len(commands)
+    """Run a script for several conversations; ``None`` for each that was not run.
+
+    A call for one conversation brings the script to the server.
+    """
+    return log._transport.execute_all(  # noqa: SLF001 - of the same package
+        [
+            ("EVALSHA", script.sha1, len(keys), *keys, *arguments)
+            for keys, arguments in calls
+        ]
+    )

@@ -68,7 +68,8 @@ class Transport:
         """Execute commands of one slot each, with one message to each node.
 
         They may be carried out in any order. The reply is ``None`` for a key that holds
-        something else than the command is for.
+        something else than the command is for, and for a script that the node does not
+        know.
         """
         replies: List[Any] = [None] * len(commands)
         with self._connected() as client:
@@ -83,7 +84,7 @@ class Transport:
                 if not isinstance(reply, Exception):
                     continue
                 replies[place] = None
-                if is_wrong_type(reply):
+                if is_wrong_type(reply) or isinstance(reply, NoScriptError):
                     continue
                 if not isinstance(client, RedisCluster):
                     raise reply

@@ -76,6 +76,18 @@ def test_reads_what_one_read_each_gives(make: MakeStore, name: str) -> None:
             assert page == pages[sender_id]
 
 
+def test_a_server_that_knows_no_script_writes_nothing_yet(
+    make: MakeStore, redis_server: Any
+) -> None:
+    made = make("redis")
+    with opened(Path(made.path)) as store:
+        with redis_server.client() as client:
+            client.script_flush()
+        assert _begin(store, CONVERSATIONS) == {}
+        assert store.call(store.bulk.read, list(CONVERSATIONS)) == {}
+    assert made.texts() == {}
+
+
 @pytest.mark.parametrize("name", ["postgresql", "redis"])
 def test_what_has_expired_is_not_there(
     make: MakeStore, run: Callable[..., Result], tmp_path: Path, name: str

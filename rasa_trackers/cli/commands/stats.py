@@ -43,14 +43,15 @@ def command(
     Days are in UTC. All conversations of the selection are read.
     """
     from rasa_trackers.cli.progress import progress
-    from rasa_trackers.cli.reading import conversations
+    from rasa_trackers.cli.reading import conversations, sender_ids
     from rasa_trackers.cli.stores import opened
 
     chosen = selection(senders, since, before)
     with opened(endpoints, must_exist=True) as store:
         numbers = Numbers()
-        with progress("Reading") as shown:
-            for each in conversations(store, chosen, shown.advance):
+        found = sender_ids(store, chosen)
+        with progress("Reading", len(found)) as shown:
+            for each in conversations(store, chosen, found, shown.advance):
                 numbers.add(each)
         if as_json:
             print_json(numbers.as_dict())
