@@ -142,7 +142,15 @@ def folder(make: MakeStore, durable_postgresql: Any, tmp_path: Path) -> Path:
         "user-1",
     )
     store = make("sqlite", db=str(tmp_path / "rasa.db"))
-    store.fill({**CONVERSATIONS, "ada": pizza})
+    store.fill(
+        {
+            "ada": pizza,
+            "bob": CONVERSATIONS["bob"],
+            "carol": CONVERSATIONS["Bob"],
+            "dan": Texts(session(BEGIN + 5 * DAY, ("hi", "a\ttab and\nlines"))),
+            "erin": CONVERSATIONS["long"],
+        }
+    )
     _write(tmp_path / "sqlite.yml", {**store.endpoint, "db": "rasa.db"})
     _write(tmp_path / "postgresql.yml", durable_postgresql)
     redis = make("rasa-redis").endpoint
