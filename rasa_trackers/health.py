@@ -3,11 +3,13 @@
 A backend may have a module ``health`` beside its log::
 
     def facts(log) -> Iterator[Fact]: ...          # for ``rasa-trackers check``
-    def traces(log, sender_id) -> Dict[str, int]: ...   # what is stored of a conversation
-    def count_events(log) -> int: ...
+    def traces(log, sender_ids) -> Iterator[Dict[str, Dict[str, int]]]: ...
+    def count_events(log) -> Iterator[int]: ...
 
 They are called in a thread, with a log that need not be open, and raise the driver's
-errors. ``facts`` creates and changes nothing.
+errors. ``facts`` creates and changes nothing. ``traces`` gives what is stored of each
+conversation: numbers by the names of places. What an iterator gives follows an answer of
+the server, and adds up.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ class DeadlineLog(EventLog):
         self._with_retries(functools.partial(self._log.confirm, sender_id))
 
     def sender_ids(self) -> Iterator[Sequence[str]]:
-        yield from self._all_batches(self._log.sender_ids)
+        yield from self.all_batches(self._log.sender_ids)
 
     def delete(self, sender_id: str) -> bool:
         return self._with_retries(functools.partial(self._log.delete, sender_id))
@@ -153,7 +153,7 @@ class DeadlineLog(EventLog):
         )
 
     def count_conversations(self, after_timestamp: float) -> Iterator[int]:
-        yield from self._all_batches(
+        yield from self.all_batches(
             functools.partial(self._log.count_conversations, after_timestamp)
         )
 
@@ -173,8 +173,11 @@ class DeadlineLog(EventLog):
         """Call a function that uses the log's database, with retries as the methods."""
         return self._with_retries(call)
 
-    def _all_batches(self, begin: Callable[[], Iterator[T]]) -> List[T]:
-        """Read all batches; after a failure, anew from the first one."""
+    def all_batches(self, begin: Callable[[], Iterator[T]]) -> List[T]:
+        """Read all batches; after a failure, anew from the first one.
+
+        Each batch follows an answer of the server, and moves the deadline on.
+        """
         beginnings = 0
 
         def attempt() -> List[T]:

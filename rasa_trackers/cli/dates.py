@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any, Dict, Optional, Sequence
 
+from rasa_trackers.cli.abilities import ability
 from rasa_trackers.cli.places import Place
 from rasa_trackers.event_log import EventLog
 from rasa_trackers.retries import DeadlineLog
-
-_MODULES = {
-    "MongoTrackerStore": "rasa_trackers.mongo.dates",
-    "OracleTrackerStore": "rasa_trackers.sql.dates",
-    "RedisTrackerStore": "rasa_trackers.redis.dates",
-    "SQLTrackerStore": "rasa_trackers.sql.dates",
-}
 
 
 class Dates:
@@ -29,8 +22,8 @@ class Dates:
         """
         self._own_log = own_log
         self._module: Optional[Any] = None
-        if place.rasas_own is None and place.store in _MODULES:
-            self._module = importlib.import_module(_MODULES[place.store])
+        if place.rasas_own is None:
+            self._module = ability(place.store, "dates")
 
     def expires_at(
         self, log: DeadlineLog, sender_ids: Sequence[str]

@@ -142,6 +142,12 @@ class DialogueLog(EventLog):
                 for event in events
             )
 
+    def count_events(self) -> Iterator[int]:
+        """How many events are stored: numbers that add up, each after an answer."""
+        for batch in self.sender_ids():
+            for sender_id in batch:
+                yield len(self.read(sender_id).events)
+
 
 def _object(entry: Entry, name: str) -> Dict[str, Any]:
     try:

@@ -52,7 +52,19 @@ class Erasure:
             page = self._store.call(_ids_of_user, user_id, len(found))
             found += page
             if len(page) < _PAGE:
-                return found
+                break
+        return list(dict.fromkeys([*found, *self._waiting_of(user_id)]))
+
+    def _waiting_of(self, user_id: str) -> List[str]:
+        """Conversations of a user that wait, of which the database may know nothing."""
+        if self._spool is None:
+            return []
+        waiting = {each: self._spool.waiting(each) for each in self._spool.sender_ids()}
+        return sorted(
+            sender_id
+            for sender_id, each in waiting.items()
+            if each is not None and each.page().user_id == user_id
+        )
 
     def count(self, sender_ids: Sequence[str]) -> Found:
         """What is stored of conversations."""
@@ -135,8 +147,9 @@ class Erasure:
 
     def _prove(self, sender_ids: Sequence[str]) -> None:
         remains = []
+        stored = traces(self._store, sender_ids)
         for sender_id in sender_ids:
-            found = dict(traces(self._store, sender_id))
+            found = stored.get(sender_id, {})
             if self._spool is not None and self._spool.waits(sender_id):
                 found["the spool"] = 1
             if any(found.values()):

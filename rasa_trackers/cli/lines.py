@@ -14,6 +14,7 @@ import contextlib
 import gzip
 import io
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -70,10 +71,20 @@ def from_line(line: str, number: int, name: str) -> Whole:
             isinstance(sender_id, str)
             and isinstance(events, list)
             and isinstance(user_id, (str, type(None)))
-            and type(expires_at) in (int, float, type(None))
+            and (
+                expires_at is None
+                or (type(expires_at) in (int, float) and math.isfinite(expires_at))
+            )
         )
         texts = [_text_of(event) for event in events]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ):
         raise CommandError(
             f"Line {number} of {name} is not a conversation as `export` writes it: "
             f'{{"sender_id": "...", "events": [...]}}. The lines before it were '
@@ -145,27 +156,34 @@ def _compressing(raw: IO[bytes], name: str) -> Iterator[IO[str]]:
         elif name.endswith(".zst"):
             compressor = _zstandard().ZstdCompressor(level=3)
             binary = stack.enter_context(compressor.stream_writer(raw, closefd=False))
+        unclosed = _Unclosed(binary)
         text = io.TextIOWrapper(
-            cast("IO[bytes]", io.BufferedWriter(_Unclosed(binary), 1 << 18)),
+            cast("IO[bytes]", io.BufferedWriter(unclosed, 1 << 18)),
             encoding="ascii",
             newline="\n",
         )
-        yield text
-        text.flush()
-        text.detach()
+        try:
+            yield text
+            text.flush()
+        finally:
+            # What an interrupted export has not written yet goes nowhere.
+            unclosed.stream = None
+            text.close()
 
 
 class _Unclosed(io.RawIOBase):
     """Writes to a stream, which others close."""
 
     def __init__(self, stream: Any) -> None:
-        self._stream = stream
+        #: Where it goes; ``None`` to drop it.
+        self.stream = stream
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        self._stream.write(bytes(data))
+        if self.stream is not None:
+            self.stream.write(bytes(data))
         return len(data)
 
 

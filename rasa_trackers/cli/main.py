@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from typing import Any, Dict, List, Optional, Tuple
 
 try:
@@ -87,6 +88,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the program and end it with its exit status."""
+    if not sys.warnoptions:
+        # Drivers warn of old Pythons and of each other.
+        warnings.simplefilter("ignore")
     logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[_Log()])
     status = run(sys.argv[1:])
     # Threads that still wait for a server must not keep the program from ending.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence
 
-from rasa_trackers.cli.reading import Whole, canonical, read
+from rasa_trackers.cli.reading import Whole, canonical, of_page, read
 from rasa_trackers.entries import entry_of
 from rasa_trackers.errors import store_error, store_unavailable
-from rasa_trackers.event_log import START, EventLog, User
+from rasa_trackers.event_log import START, EventLog, Page, User
 from rasa_trackers.reconciliation import new_events
 from rasa_trackers.retries import DeadlineLog
 
@@ -15,14 +15,27 @@ from rasa_trackers.retries import DeadlineLog
 _MOST_CONFLICTS = 100
 
 
-def add(log: DeadlineLog, conversation: Whole) -> Tuple[int, int]:
+class Added(NamedTuple):
+    """What became of a conversation in a store."""
+
+    #: How many events were new there.
+    new: int
+    #: The position of the last event now.
+    end: int
+    #: Whether the store has no other events of the conversation.
+    is_all: bool
+
+
+def add(log: DeadlineLog, conversation: Whole, there: Optional[Page] = None) -> Added:
     """Append the events that the store does not have yet.
 
     Repeating it changes nothing: what the store has is compared first. Events that only
     the store has stay where they are.
 
-    Returns:
-        How many events were new, and the position of the last event now.
+    Args:
+        log: The log of the store.
+        conversation: The conversation.
+        there: What the store has of it, if that is known.
 
     Raises:
         StoreError: for a conversation that the store cannot hold.
@@ -32,21 +45,25 @@ def add(log: DeadlineLog, conversation: Whole) -> Tuple[int, int]:
     check_sender_id(log, sender_id)
     user = storable_user(log, conversation)
     entries = [entry_of(text) for text in texts]
-    # Most conversations are new there: one round trip.
-    end = log.append(sender_id, entries, START, user)
-    if end is not None:
-        return len(entries), end
+    if there is None:
+        # Most conversations are new there: one round trip.
+        end = log.append(sender_id, entries, START, user)
+        if end is not None:
+            return Added(len(entries), end, is_all=True)
+    known = None if there is None else of_page(sender_id, there)
     for _ in range(_MOST_CONFLICTS):
-        there = read(log, sender_id)
-        missing = missing_events(there.events, texts)
-        new_user = user if user and user.user_id != there.user_id else None
+        stored = read(log, sender_id) if known is None else known
+        known = None
+        missing = missing_events(stored.events, texts)
+        is_all = len(stored.events) + len(missing) == len(texts)
+        new_user = user if user and user.user_id != stored.user_id else None
         if not missing and new_user is None:
             log.confirm(sender_id)
-            return 0, there.end
+            return Added(0, stored.end, is_all)
         new = [entries[index] for index in missing]
-        end = log.append(sender_id, new, there.end, new_user)
+        end = log.append(sender_id, new, stored.end, new_user)
         if end is not None:
-            return len(new), end
+            return Added(len(new), end, is_all)
     raise store_unavailable(
         f"{log.name}: conversation {sender_id!r} was changed by others "
         f"{_MOST_CONFLICTS} times while it was written. Run the command again when it is "

@@ -61,8 +61,15 @@ def console(*, err: bool = False) -> Any:
     stream = sys.stderr if err else sys.stdout
     is_terminal = stream.isatty()
     # Off a terminal, lines are as long as they are: other programs read them.
-    width = None if is_terminal else int(os.environ.get("COLUMNS") or 200)
-    return Console(stderr=err, width=width, highlight=False, markup=False, emoji=False)
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() and int(columns) > 0 else 200
+    return Console(
+        stderr=err,
+        width=None if is_terminal else width,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
 
 
 def print_table(
@@ -82,12 +89,16 @@ def print_table(
         keep: Columns that are wrapped and never cut.
         width: Characters that a column has at least.
     """
+    shown = console()
+    cells = [[visible(cell) for cell in row] for row in rows]
+    if not shown.is_terminal:
+        _print_plain([headings, *cells], right)
+        return
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    shown = console()
-    table = Table(box=box.SIMPLE_HEAD if shown.is_terminal else None, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, heading in enumerate(headings):
         table.add_column(
             heading,
@@ -96,13 +107,22 @@ def print_table(
             overflow="fold" if index in keep else "ellipsis",
             min_width=(width or {}).get(index, len(heading)),
         )
+    for row in cells:
+        table.add_row(*map(Text, row))
+    shown.print(table)
+
+
+def _print_plain(rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:
+    """Print columns as wide as their widest cell: other programs read them."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in zip(*rows)]
     for row in rows:
-        table.add_row(*[Text(visible(cell)) for cell in row])
-    if not shown.is_terminal:
-        # As wide as its widest row.
-        wide = shown.options.update(max_width=10_000)
-        shown.width = max(shown.width, shown.measure(table, options=wide).maximum)
-    shown.print(table, crop=shown.is_terminal)
+        padded = []
+        for index, (cell, width) in enumerate(zip(row, widths)):
+            room = " " * (width - cell_len(cell))
+            padded.append(f"{room}{cell}" if index in right else f"{cell}{room}")
+        click.echo("  ".join(padded).rstrip())
 
 
 def when(timestamp: Optional[float], *, with_date: bool = True) -> str:

@@ -116,11 +116,13 @@ class RasasMongoLog(DialogueLog):
         }
         return bool(self._collection.delete_many(which).deleted_count)
 
-    @primary_messages()
-    def traces(self, sender_id: str) -> Dict[str, int]:
-        """How many documents there are of a conversation."""
-        which = {"sender_id": {"$in": legacy.names(sender_id)}}
-        return {"documents": int(self._collection.count_documents(which))}
+    def traces(self, sender_ids: Sequence[str]) -> Iterator[Dict[str, Dict[str, int]]]:
+        """How many documents there are of each conversation."""
+        for sender_id in sender_ids:
+            which = {"sender_id": {"$in": legacy.names(sender_id)}}
+            with primary_messages():
+                number = int(self._collection.count_documents(which))
+            yield {sender_id: {"documents": number}}
 
     def expires_at(self, sender_ids: Sequence[str]) -> Dict[str, float]:
         """When conversations expire; Rasa's own store knows no expiry."""

@@ -15,6 +15,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Set
 from rasa_trackers.cli.dialogues import Dialogue, DialogueLog
 from rasa_trackers.errors import store_error
 from rasa_trackers.event_log import Failure, User
+from rasa_trackers.redis.batches import in_batches
 from rasa_trackers.redis.legacy import dialogue_of, legacy_user
 from rasa_trackers.redis.scripts import Script, sha1_of
 
@@ -63,8 +64,8 @@ class RasasRedisLog(DialogueLog):
         self._prefix = prefix
         self._users_prefix = f"{prefix.partition('tracker:')[0]}user_trackers:"
         self._life = None if record_exp is None else max(1, int(record_exp * 1000))
-        self._set = _script(_SET)
-        self._expire = _script(_EXPIRE)
+        self._set = Script.of_text(_SET)
+        self._expire = Script.of_text(_EXPIRE)
 
     def open(self) -> None:
         self._transport.execute("GET", self._key(""))
@@ -129,7 +130,7 @@ class RasasRedisLog(DialogueLog):
         return f"{self._users_prefix}{user.user_id}".encode()
 
     def sender_ids(self) -> Iterator[Sequence[str]]:
-        pattern = re.sub(r"([\\*?\[\]])", r"\\\1", self._prefix).encode() + b"*"
+        pattern = _escaped(self._prefix) + b"*"
         begin = len(self._prefix.encode())
         seen: Set[str] = set()
         for keys in self._transport.scan(pattern):
@@ -169,13 +170,25 @@ class RasasRedisLog(DialogueLog):
                 int(expires_at * 1000),
             )
 
-    def traces(self, sender_id: str) -> Dict[str, int]:
-        """What is stored of a conversation, by the kind of key."""
-        return {
-            f"key {self._prefix}...": int(
-                self._transport.execute("EXISTS", self._key(sender_id))
+    def traces(self, sender_ids: Sequence[str]) -> Iterator[Dict[str, Dict[str, int]]]:
+        """What is stored of conversations, by the kind of key."""
+        for batch in in_batches(sender_ids):
+            replies = self._transport.execute_all(
+                [("EXISTS", self._key(sender_id)) for sender_id in batch]
             )
-        }
+            yield {
+                sender_id: {f"key {self._prefix}...": reply or 0}
+                for sender_id, reply in zip(batch, replies)
+            }
+        names = {sender_id.encode(): sender_id for sender_id in sender_ids}
+        for keys in self._transport.scan(_escaped(self._users_prefix) + b"*"):
+            members = self._transport.execute_all(
+                [("ZRANGE", key, 0, -1) for key in keys]
+            )
+            found = {
+                names[name] for each in members for name in each or () if name in names
+            }
+            yield {sender_id: {"users": 1} for sender_id in found}
 
     def classify(self, error: Exception) -> Optional[Failure]:
         failure: Optional[Failure] = self.backends_log.classify(error)
@@ -185,8 +198,5 @@ class RasasRedisLog(DialogueLog):
         self.backends_log.close()
 
 
-def _script(text: bytes) -> Script:
-    script = Script.__new__(Script)
-    script.text, script.sha1 = text, sha1_of(text)
-    script.second_key_optional = False
-    return script
+def _escaped(prefix: str) -> bytes:
+    return re.sub(r"([\\*?\[\]])", r"\\\1", prefix).encode()

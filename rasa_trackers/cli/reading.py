@@ -8,12 +8,21 @@ import math
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any, Callable, Deque, Iterator, List, NamedTuple, Optional, TypeVar
+from typing import (
+    Any,
+    Callable,
+    Deque,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    TypeVar,
+)
 
-from rasa_trackers.cli.dates import Dates
 from rasa_trackers.cli.selection import Selection
 from rasa_trackers.cli.stores import Store, whole
-from rasa_trackers.event_log import START, User, timestamp_of
+from rasa_trackers.event_log import START, Page, User, timestamp_of
 from rasa_trackers.retries import DeadlineLog
 
 T = TypeVar("T")
@@ -41,12 +50,12 @@ class Whole(NamedTuple):
 
     def latest(self) -> float:
         """The time of its latest event; minus infinity where none has a time."""
-        return max(map(timestamp_of, self.events), default=-math.inf)
+        times = map(_finite_time, self.events)
+        return max((each for each in times if each is not None), default=-math.inf)
 
     def started(self) -> Optional[float]:
         """The time of its first event."""
-        found = timestamp_of(self.events[0]) if self.events else -math.inf
-        return found if math.isfinite(found) else None
+        return _finite_time(self.events[0]) if self.events else None
 
     def user(self) -> Optional[User]:
         """The user whose conversation it is."""
@@ -55,6 +64,12 @@ class Whole(NamedTuple):
     def size(self) -> int:
         """Characters of its events."""
         return sum(map(len, self.events))
+
+
+def _finite_time(data: str) -> Optional[float]:
+    # A damaged event may say NaN or Infinity.
+    found = timestamp_of(data)
+    return found if math.isfinite(found) else None
 
 
 def canonical(data: str) -> str:
@@ -70,7 +85,11 @@ def canonical(data: str) -> str:
 
 def read(log: DeadlineLog, sender_id: str) -> Whole:
     """A whole conversation; without events where there is none."""
-    page = whole(log, sender_id)
+    return of_page(sender_id, whole(log, sender_id))
+
+
+def of_page(sender_id: str, page: Page) -> Whole:
+    """A whole conversation, of its only page."""
     return Whole(
         sender_id,
         [event.data for event in page.events],
@@ -79,53 +98,83 @@ def read(log: DeadlineLog, sender_id: str) -> Whole:
     )
 
 
-def sender_ids(store: Store, selection: Selection) -> Iterator[str]:
+def sender_ids(store: Store, selection: Selection) -> Sequence[str]:
     """The conversations to look at; their events may still exclude some."""
-    return iter(selection.senders) if selection.senders else store.sender_ids()
+    return selection.senders or store.sender_ids()
 
 
 def conversations(
     store: Store,
-    selection: Selection = Selection(),  # noqa: B008 - it is immutable
-    looked_at: Callable[[int], object] = lambda _: None,
+    selection: Selection,
+    sender_ids: Sequence[str],
+    looked_at: Callable[[int], object],
 ) -> Iterator[Whole]:
     """The conversations of a selection that have events.
 
     Args:
         store: The store.
         selection: Which conversations.
+        sender_ids: Those to look at.
         looked_at: Called with numbers of conversations that were looked at.
     """
 
-    def read_chunk(chunk: List[str]) -> List[Whole]:
-        return store.call(read_all, chunk, store.dates)
+    def read_chunk(chunk: Sequence[str]) -> Part:
+        return store.call(read_part, chunk, store)
 
-    chunks = Chunks(sender_ids(store, selection))
-    for found in in_parallel(read_chunk, chunks):
-        chunks.were_read(found)
-        for each in found:
-            if each.events and (
-                not selection.has_times() or selection.includes(each.latest())
-            ):
-                yield each
-        looked_at(len(found))
+    chunks = Chunks(sender_ids)
+    for part in in_parallel(read_chunk, chunks):
+        chunks.were_read(part.found)
+        found, left = part
+        while found:
+            yield from chosen(found, selection)
+            looked_at(len(found))
+            found, left = read_chunk(left) if left else Part([], [])
 
 
-def read_all(log: DeadlineLog, chunk: List[str], dates: Dates) -> List[Whole]:
+def chosen(found: List[Whole], selection: Selection) -> List[Whole]:
+    """Those of a selection that have events."""
+    return [
+        each
+        for each in found
+        if each.events
+        and (not selection.has_times() or selection.includes(each.latest()))
+    ]
+
+
+class Part(NamedTuple):
+    """Some of several conversations."""
+
+    found: List[Whole]
+    #: The sender ids of the others, which would not fit into memory beside these.
+    left: Sequence[str]
+
+
+def read_part(log: DeadlineLog, sender_ids: Sequence[str], store: Store) -> Part:
     """Conversations, with their expiry dates where the store tells them."""
-    found = [read(log, sender_id) for sender_id in chunk]
-    known = dates.expires_at(log, [each.sender_id for each in found if each.events])
-    if not known:
-        return found
-    return [each._replace(expires_at=known.get(each.sender_id)) for each in found]
+    pages = store.bulk.read(log, sender_ids)
+    found: List[Whole] = []
+    size = 0
+    for sender_id in sender_ids:
+        if size > _CHUNK:
+            break
+        page = pages.pop(sender_id, None)
+        each = read(log, sender_id) if page is None else of_page(sender_id, page)
+        found.append(each)
+        size += each.size()
+    known = store.dates.expires_at(
+        log, [each.sender_id for each in found if each.events]
+    )
+    if known:
+        found = [each._replace(expires_at=known.get(each.sender_id)) for each in found]
+    return Part(found, sender_ids[len(found) :])
 
 
 class Chunks:
     """Parts of a list of sender ids, whose conversations fit into memory."""
 
-    def __init__(self, sender_ids: Iterator[str]) -> None:
+    def __init__(self, sender_ids: Sequence[str]) -> None:
         """Begin with few conversations, whose size is not known yet."""
-        self._sender_ids = sender_ids
+        self._sender_ids = iter(sender_ids)
         self._size = _FIRST
 
     def were_read(self, found: List[Whole]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, TypeVar
 
 from rasa_trackers.backend import MadeLog
+from rasa_trackers.cli.bulk import Bulk
 from rasa_trackers.cli.dates import Dates
 from rasa_trackers.cli.errors import CommandError
 from rasa_trackers.cli.places import Place, place_of
@@ -39,6 +40,7 @@ class Store:
         self.workers = made.workers
         self.secrets = made.secrets
         self.dates = Dates(place, made.log)
+        self.bulk = Bulk(place, made.log)
         self._threads = Threads(
             made.log,
             timeout=place.values["timeout"],
@@ -59,14 +61,13 @@ class Store:
         """Reach the server and create what is missing."""
         self._threads.run_blocking(_open, timeout=self.place.values["startup_timeout"])
 
-    def sender_ids(self) -> Iterator[str]:
-        """The sender ids of all conversations; each of them is kept in memory."""
-        for batch in self.call(_batches_of_sender_ids):
-            yield from batch
-
-    def count(self) -> int:
-        """How many conversations there are."""
-        return sum(map(len, self.call(_batches_of_sender_ids)))
+    def sender_ids(self) -> List[str]:
+        """The sender ids of all conversations."""
+        return [
+            sender_id
+            for batch in self.call(_batches_of_sender_ids)
+            for sender_id in batch
+        ]
 
     def whole(self, sender_id: str) -> Page:
         """A whole conversation."""

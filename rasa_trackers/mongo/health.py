@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List
+from collections import Counter
+from itertools import islice
+from typing import Any, Dict, Iterable, Iterator, List, Sequence
 
 from pymongo.errors import OperationFailure
 
 from rasa_trackers.health import ERROR, OK, WARNING, Fact
 from rasa_trackers.mongo import indexes, legacy
 from rasa_trackers.mongo.buckets import open_id
+
+#: Documents, or conversations, of one answer.
+_BATCH = 500
 
 #: What the user needs to be allowed, on the collection.
 _ACTIONS = ("find", "insert", "update", "remove")
@@ -138,38 +143,53 @@ def _write_concern(collection: Any, hello: Dict[str, Any]) -> Fact:
     )
 
 
-def count_events(log: Any) -> int:
+def count_events(log: Any) -> Iterator[int]:
     """How many events are stored."""
     collection = log._collection  # noqa: SLF001 - of the same package
-    pipeline = [
-        {"$match": {"last": {"$exists": True}, "base": {"$exists": True}}},
-        {
-            "$group": {
-                "_id": None,
-                "events": {"$sum": {"$add": [{"$subtract": ["$last", "$base"]}, 1]}},
-            }
-        },
+    which = {"last": {"$exists": True}, "base": {"$exists": True}}
+    found = collection.find(which, {"_id": 0, "last": 1, "base": 1})
+    for documents in _batches(found):
+        yield sum(each["last"] - each["base"] + 1 for each in documents)
+    uncontinued = [
+        {"$match": legacy.UNCONTINUED},
+        {"$project": {"sender_id": 1, "number": {"$size": "$events"}}},
     ]
-    grouped: Dict[str, Any] = next(iter(collection.aggregate(pipeline)), {})
-    own = grouped.get("events", 0)
-    rasas = 0
-    for document in collection.find(legacy.UNCONTINUED, {"events": 1}):
-        is_continued = collection.find_one(
-            {"_id": open_id(str(document["sender_id"]))}, {"_id": 1}
+    for documents in _batches(collection.aggregate(uncontinued)):
+        ids = [open_id(str(each["sender_id"])) for each in documents]
+        continued = {
+            each["_id"] for each in collection.find({"_id": {"$in": ids}}, {"_id": 1})
+        }
+        yield sum(
+            each["number"]
+            for each, own_id in zip(documents, ids)
+            if own_id not in continued
         )
-        rasas += 0 if is_continued else len(document["events"])
-    return int(own) + rasas
 
 
-def traces(log: Any, sender_id: str) -> Dict[str, int]:
-    """How many documents with an event or a user there are of a conversation."""
+def _batches(documents: Iterable[Dict[str, Any]]) -> Iterator[List[Dict[str, Any]]]:
+    iterator = iter(documents)
+    while True:
+        batch = list(islice(iterator, _BATCH))
+        if not batch:
+            return
+        yield batch
+
+
+def traces(log: Any, sender_ids: Sequence[str]) -> Iterator[Dict[str, Dict[str, int]]]:
+    """How many documents with an event or a user there are of conversations."""
     collection = log._collection  # noqa: SLF001 - of the same package
-    which = {"sender_id": {"$in": legacy.names(sender_id)}}
-    # The erased conversation leaves an empty open bucket, which keeps its last position.
-    found = list(collection.find(which, {"log": 1, "events": 1, "user_id": 1}))
-    return {
-        "documents": sum(
-            bool(each.get("log") or each.get("events") or each.get("user_id"))
-            for each in found
+    for begin in range(0, len(sender_ids), _BATCH):
+        names = [
+            name
+            for sender_id in sender_ids[begin : begin + _BATCH]
+            for name in legacy.names(sender_id)
+        ]
+        which = {"sender_id": {"$in": names}}
+        # An erased conversation leaves an empty open bucket: it keeps the last position.
+        fields = {"sender_id": 1, "log": 1, "events": 1, "user_id": 1}
+        found = Counter(
+            str(each["sender_id"])
+            for each in collection.find(which, fields)
+            if each.get("log") or each.get("events") or each.get("user_id")
         )
-    }
+        yield {sender_id: {"documents": number} for sender_id, number in found.items()}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Dict, Sequence
 
-from rasa_trackers.redis.scripts import Script, sha1_of
+from rasa_trackers.redis.lists import user_in
+from rasa_trackers.redis.scripts import Script
 
 #: Sets the date of a log that still ends where it did.
 #:
 #: ARGV[1]: the position of its last event. ARGV[2]: milliseconds since the epoch.
-_EXPIRE = b"""
+_EXPIRE = Script.of_text(
+    b"""
 local header = redis.call('LINDEX', KEYS[1], 0)
 local number = header and string.match(header, '^%d+')
 if not number then return 0 end
@@ -17,6 +19,7 @@ local last = tonumber(number) + redis.call('LLEN', KEYS[1]) - 1
 if last ~= tonumber(ARGV[1]) then return 0 end
 return redis.call('PEXPIREAT', KEYS[1], ARGV[2])
 """
+)
 
 
 def expires_at(log: Any, sender_ids: Sequence[str]) -> Dict[str, float]:
@@ -36,12 +39,20 @@ def expires_at(log: Any, sender_ids: Sequence[str]) -> Dict[str, float]:
 
 def set_expires_at(log: Any, sender_id: str, end: int, expires_at: float) -> None:
     """Let a conversation expire then, if it still ends at ``end``."""
-    script = Script.__new__(Script)
-    script.text, script.sha1 = _EXPIRE, sha1_of(_EXPIRE)
-    script.second_key_optional = False
+    _keep_index_entry(log, sender_id, expires_at)
     log._transport.evaluate(  # noqa: SLF001 - of the same package
-        script,
+        _EXPIRE,
         [log._namespace.of(sender_id).log],  # noqa: SLF001
         end,
         int(expires_at * 1000),
     )
+
+
+def _keep_index_entry(log: Any, sender_id: str, expires_at: float) -> None:
+    """Let the user's index name a conversation for as long as it will live."""
+    transport, namespace = log._transport, log._namespace  # noqa: SLF001
+    header = transport.execute("LINDEX", namespace.of(sender_id).log, 0)
+    user = user_in(header) if log.keeps_users else None
+    if user is not None:
+        life = max(1, int(expires_at * 1000) - transport.server_time())
+        log._index.add(user.user_id, sender_id, life)  # noqa: SLF001

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, Optional
+from collections import Counter
+from typing import AbstractSet, Any, Dict, Iterator, List, Optional, Sequence
 
 import redis
 
 from rasa_trackers.health import ERROR, OK, WARNING, Fact
 from rasa_trackers.redis.batches import in_batches
+from rasa_trackers.redis.scripts import Script
+
+#: The commands of the scripts in ``lua/`` that write, on logs and on indexes of users.
+_ON_LOGS = (b"DEL", b"LSET", b"PERSIST", b"PEXPIRE", b"RPUSH")
+_ON_INDEXES = (b"PERSIST", b"PEXPIRE", b"ZADD", b"ZREM")
+_UNKNOWN = b"?"
+#: Which commands the user may not run on KEYS[1]; "?" before Redis 7, which cannot tell.
+_REFUSED = Script.of_text(
+    b"""
+if not redis.acl_check_cmd then return {'?'} end
+local refused = {}
+for _, command in ipairs(ARGV) do
+    if not redis.acl_check_cmd(command, KEYS[1], '1', '1') then
+        table.insert(refused, command)
+    end
+end
+return refused
+"""
+)
 
 #: Redis releases that the scripts need.
 _OLDEST = (6, 2)
@@ -27,7 +47,7 @@ def facts(log: Any) -> Iterator[Fact]:
     yield _version(info)
     yield _tls(transport)
     yield _role(info)
-    yield Fact("rights", "may read the keys of conversations")
+    yield _rights(log)
     yield from _durability(transport, info)
     yield from _memory(info)
 
@@ -74,6 +94,35 @@ def _role(info: Dict[str, Any]) -> Fact:
         )
     replicas = int(info.get("connected_slaves", 0) or 0)
     return Fact("role", f"master with {replicas} replicas")
+
+
+def _rights(log: Any) -> Fact:
+    namespace = log._namespace  # noqa: SLF001 - of the same package
+    lacking = [
+        *_refused(log, namespace.of("").log, _ON_LOGS),
+        *(
+            _refused(log, namespace.of_user("").conversations, _ON_INDEXES)
+            if log.keeps_users
+            else ()
+        ),
+    ]
+    if lacking == [_UNKNOWN] * len(lacking) and lacking:
+        return Fact("rights", "may run scripts; more is told from Redis 7 on")
+    if lacking:
+        commands = " ".join(f"+{name.decode().lower()}" for name in lacking)
+        return Fact(
+            "rights",
+            f"may not run {commands.replace('+', '')} on the store's keys",
+            ERROR,
+            f"Let an administrator add {commands} to the rules of the ACL user.",
+        )
+    return Fact("rights", "may read and write")
+
+
+def _refused(log: Any, key: bytes, commands: Sequence[bytes]) -> List[bytes]:
+    """Those commands that the user may not run on a key."""
+    reply = log._transport.evaluate(_REFUSED, [key], *commands)  # noqa: SLF001
+    return list(reply)
 
 
 def _durability(transport: Any, info: Dict[str, Any]) -> Iterator[Fact]:
@@ -148,40 +197,52 @@ def _memory(info: Dict[str, Any]) -> Iterator[Fact]:
     )
 
 
-def count_events(log: Any) -> int:
+def count_events(log: Any) -> Iterator[int]:
     """How many events are stored in logs; those of Rasa's own values are not counted."""
     transport, namespace = log._transport, log._namespace  # noqa: SLF001
-    number = 0
     for sender_ids in log.sender_ids():
+        yield 0
         for batch in in_batches(list(sender_ids)):
             lengths = transport.execute_all(
                 [("LLEN", namespace.of(sender_id).log) for sender_id in batch]
             )
-            number += sum(length - 1 for length in lengths if length)
-    return number
+            yield sum(length - 1 for length in lengths if length)
 
 
-def traces(log: Any, sender_id: str) -> Dict[str, int]:
-    """What is stored of a conversation, by the kind of key."""
+def traces(log: Any, sender_ids: Sequence[str]) -> Iterator[Dict[str, Dict[str, int]]]:
+    """What is stored of conversations, by the kind of key."""
     transport, namespace = log._transport, log._namespace  # noqa: SLF001
-    keys = namespace.of(sender_id)
-    found = {"list": int(transport.execute("EXISTS", keys.log))}
-    found["key of Rasa's own store"] = int(transport.execute("EXISTS", keys.legacy))
-    if keys.rasa_1:
-        found["key of Rasa 1"] = int(keys.sender_id in _rasa_1s(log, sender_id))
-    if log.keeps_users:
-        found["indexes of users"] = _index_entries(log, sender_id)
-    return found
+    for batch in in_batches(sender_ids):
+        keys = [namespace.of(sender_id) for sender_id in batch]
+        commands = [("EXISTS", each.log) for each in keys]
+        commands += [("EXISTS", each.legacy) for each in keys]
+        replies = transport.execute_all(commands)
+        yield {
+            each.sender_id: {
+                "list": is_log or 0,
+                "key of Rasa's own store": is_rasas or 0,
+            }
+            for each, is_log, is_rasas in zip(keys, replies, replies[len(keys) :])
+        }
+        maybe_rasa_1 = [each.sender_id for each in keys if each.rasa_1]
+        found = log._scanner._rasa_1s(maybe_rasa_1)  # noqa: SLF001
+        yield {sender_id: {"key of Rasa 1": 1} for sender_id in found}
+    yield from _index_entries(log, set(sender_ids))
 
 
-def _rasa_1s(log: Any, sender_id: str) -> Any:
-    return log._scanner._rasa_1s([sender_id])  # noqa: SLF001 - of the same package
-
-
-def _index_entries(log: Any, sender_id: str) -> int:
+def _index_entries(
+    log: Any, sender_ids: AbstractSet[str]
+) -> Iterator[Dict[str, Dict[str, int]]]:
+    """In how many indexes of users conversations stand, those of Rasa Pro included."""
     transport, namespace = log._transport, log._namespace  # noqa: SLF001
-    number = 0
-    for keys in transport.scan(namespace.pattern_of_indexes()):
-        scores = transport.execute_all([("ZSCORE", key, sender_id) for key in keys])
-        number += sum(score is not None for score in scores)
-    return number
+    names = {sender_id.encode(): sender_id for sender_id in sender_ids}
+    for pattern in namespace.patterns_of_indexes():
+        for keys in transport.scan(pattern):
+            members = transport.execute_all([("ZRANGE", key, 0, -1) for key in keys])
+            found = Counter(
+                names[name] for each in members for name in each or () if name in names
+            )
+            yield {
+                sender_id: {"indexes of users": number}
+                for sender_id, number in found.items()
+            }

@@ -102,6 +102,10 @@ class Namespace:
         """What SCAN must match to find the indexes of all users."""
         return _escaped(self._users) + b"*"
 
+    def patterns_of_indexes(self) -> List[bytes]:
+        """As :meth:`pattern_of_indexes`, and for those of Rasa Pro's own store."""
+        return [self.pattern_of_indexes(), _escaped(self._legacy_users) + b"*"]
+
     def sender_of_log(self, key: bytes) -> Optional[str]:
         """The sender id of a log's key; ``None`` for any other key."""
         if not key.startswith(self._own):

@@ -26,6 +26,14 @@ class Script:
         self.sha1 = sha1_of(self.text)
         self.second_key_optional = second_key_optional
 
+    @classmethod
+    def of_text(cls, text: bytes) -> Script:
+        """A script that stands in no file."""
+        script = cls.__new__(cls)
+        script.text, script.sha1 = text, sha1_of(text)
+        script.second_key_optional = False
+        return script
+
 
 def sha1_of(text: bytes) -> str:
     """The name that Redis gives to a text."""

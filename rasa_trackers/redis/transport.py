@@ -69,10 +69,11 @@ class Transport:
             return client.execute_command(*command)
 
     def execute_all(self, commands: Sequence[Tuple[object, ...]]) -> List[Any]:
-        """Execute commands of one key each, with one message to each node.
+        """Execute commands of one slot each, with one message to each node.
 
         They may be carried out in any order. The reply is ``None`` for a key that holds
-        something else than the command is for.
+        something else than the command is for, and for a script that the node does not
+        know.
         """
         replies: List[Any] = [None] * len(commands)
         with self._connected() as client:
@@ -87,7 +88,7 @@ class Transport:
                 if not isinstance(reply, Exception):
                     continue
                 replies[place] = None
-                if is_wrong_type(reply):
+                if is_wrong_type(reply) or isinstance(reply, NoScriptError):
                     continue
                 if not isinstance(client, RedisCluster):
                     raise reply
@@ -214,7 +215,8 @@ def _by_node(
     if not isinstance(client, RedisCluster):
         return [(client, list(range(len(commands))))]
     nodes: Dict[str, Tuple[redis.Redis[bytes], List[int]]] = {}
-    for place, (_, key, *_) in enumerate(commands):
+    for place, command in enumerate(commands):
+        key = command[3] if command[0] == "EVALSHA" else command[1]
         node = client.get_node_from_key(key)
         if node.name not in nodes:
             nodes[node.name] = (client.get_redis_connection(node), [])

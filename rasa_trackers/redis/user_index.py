@@ -42,6 +42,11 @@ class Looked(NamedTuple):
     score: Optional[bytes]
 
 
+def kept(life: Life) -> Life:
+    """How long an entry is kept whose conversation lives that long."""
+    return int(life) + min(int(life), _RESERVE) if life else ""
+
+
 class UserIndex:
     """The indexes of all users."""
 
@@ -66,9 +71,8 @@ class UserIndex:
         Returns:
             Until when the entry is kept: milliseconds since the epoch, or ``null``.
         """
-        kept = int(life) + min(int(life), _RESERVE) if life else ""
         keys = self._namespace.of_user(user_id)
-        found: bytes = self._transport.evaluate(INDEX_ADD, keys, sender_id, kept)
+        found: bytes = self._transport.evaluate(INDEX_ADD, keys, sender_id, kept(life))
         return found
 
     def look_up(self, user_id: str, sender_id: str) -> Looked:

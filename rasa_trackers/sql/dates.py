@@ -35,10 +35,10 @@ def set_expires_at(
     A later event makes the date void: see ``last_id``.
     """
     expiry = log.tables.expiry
-    with log.engine.connect() as connection:
-        if not has_table(log, connection, expiry):
-            with log.engine.begin() as creating:
-                expiry.create(creating, checkfirst=True)
+    if expiry not in log._found:  # noqa: SLF001 - of the same package
+        with log.engine.begin() as connection:
+            expiry.create(connection, checkfirst=True)
+        log._found.add(expiry)  # noqa: SLF001
     mine = expiry.c.sender_id == sender_id
     with log._writing(sender_id) as connection:  # noqa: SLF001 - of the same package
         if log._end(connection, sender_id) == end:  # noqa: SLF001

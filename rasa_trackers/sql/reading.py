@@ -92,7 +92,7 @@ class SQLReading(EventLog):
     def count_conversations(self, after_timestamp: float) -> Iterator[int]:
         active: Set[str] = set()
         with self.engine.connect() as connection:
-            for first_id, last_id in self._windows(connection):
+            for first_id, last_id in self.windows(connection):
                 counted = len(active)
                 found = connection.execute(
                     self.statements.active,
@@ -106,7 +106,7 @@ class SQLReading(EventLog):
                     active.update(sender_ids)
                 yield len(active) - counted
 
-    def _windows(self, connection: Connection) -> Iterator[Tuple[int, int]]:
+    def windows(self, connection: Connection) -> Iterator[Tuple[int, int]]:
         """The first and the last id of runs of ids that hold all events.
 
         No statement reads more rows than the server can in time. A conversation that is

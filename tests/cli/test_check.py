@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Callable, Dict
 
 import pytest
@@ -50,9 +51,8 @@ def test_a_healthy_store(
     assert FACTS[name] <= set(facts), set(facts)
     assert facts["conversations"]["value"] == str(len(CONVERSATIONS))
     assert facts["round trip"]["value"].endswith(" ms")
-    if not name.startswith("rasa-") or name == "rasa-sql":
-        events = sum(len(each.events) for each in CONVERSATIONS.values())
-        assert facts["events"]["value"] == str(events)
+    events = sum(len(each.events) for each in CONVERSATIONS.values())
+    assert facts["events"]["value"] == str(events)
     shown = run("check", store.path)
     assert shown.status == 0
     assert "connection" in shown.out
@@ -111,6 +111,53 @@ def test_a_redis_that_forgets(make: MakeStore, run: Callable[..., Result]) -> No
     assert facts["maxmemory-policy"]["level"] == "error"
     assert "noeviction" in facts["maxmemory-policy"]["remedy"]
     assert facts["appendonly"]["level"] == "warning"
+
+
+def test_a_redis_user_without_rights(
+    make: MakeStore, run: Callable[..., Result]
+) -> None:
+    with RedisServer("valkey") as server, server.client() as client:
+        client.execute_command(
+            *("ACL", "SETUSER", "reader", "on", ">reader", "~*", "+@all", "-rpush")
+        )
+        store = make("redis").set(url=server.host, port=server.port)
+        assert _facts(run("check", store.path, "--json"))["rights"]["level"] == "ok"
+        store.set(username="reader", password="reader")
+        result = run("check", store.path, "--json")
+    assert result.status == 1
+    fact = _facts(result)["rights"]
+    assert fact["value"] == "may not run rpush on the store's keys"
+    assert "+rpush" in fact["remedy"]
+
+
+def test_a_big_file_is_not_looked_at_for_long(
+    make: MakeStore, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rasa_trackers.sql.sqlite import health
+
+    store = make("sqlite").fill()
+    monkeypatch.setattr(health, "_LONGEST_CHECK", 0.0)
+    result = run("check", store.path, "--json")
+    assert result.status == 0
+    assert "a part of the file" in _facts(result)["integrity"]["value"]
+
+
+def test_counting_takes_longer_than_the_timeout(
+    make: MakeStore, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server answers all the time, so it is not silent."""
+    from rasa_trackers.redis import health
+
+    store = make("redis", timeout=1).fill()
+    original = health.in_batches
+
+    def slow(items: Any, *more: Any) -> Any:
+        for item in items:
+            time.sleep(0.6)
+            yield from original([item], *more)
+
+    monkeypatch.setattr(health, "in_batches", slow)
+    assert run("check", store.path).status == 0
 
 
 def test_a_postgresql_user_without_rights(

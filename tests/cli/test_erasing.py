@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sqlite3
 import time
 from pathlib import Path
@@ -14,6 +16,8 @@ from cli.conversations import CONVERSATIONS, DAY, Texts, append, session, text
 from rasa_trackers.cli.inspection import traces
 from rasa_trackers.cli.stores import opened
 from rasa_trackers.entries import entry_of
+from rasa_trackers.event_log import START, Page, User
+from rasa_trackers.outage.spool import Spool
 
 
 @pytest.mark.parametrize("name", STORES)
@@ -28,8 +32,9 @@ def test_nothing_is_left_of_a_sender(
     assert "nothing is left" in result.out
     assert set(store.texts()) == set(CONVERSATIONS) - {"ada", "bob"}
     with opened(Path(store.path)) as its:
-        assert not any(traces(its, "ada").values())
-        assert any(traces(its, "long").values())
+        found = traces(its, ["ada", "long"])
+        assert not any(found.get("ada", {}).values())
+        assert any(found["long"].values())
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -50,13 +55,20 @@ def test_what_is_older_expires(
 ) -> None:
     now = time.time()
     recent = {"recent": Texts(session(now - 10 * DAY))}
+    # A damaged time says nothing.
+    damaged = [
+        *session(now - 100 * DAY),
+        text("slot", math.nan),
+        text("slot", math.inf),
+    ]
+    old = {} if name == "rasa-mongo" else {"damaged": Texts(damaged)}
     no_times = (
         {} if name == "rasa-mongo" else {"no times": Texts(['{"event": "slot"}'])}
     )
-    store = make(name).fill({**CONVERSATIONS, **recent, **no_times})
+    store = make(name).fill({**CONVERSATIONS, **recent, **no_times, **old})
     result = run("expire", "--older-than", "90d", "--yes", "-e", store.path)
     assert result.status == 0, result.err
-    assert "5 conversations" in result.out
+    assert f"{5 + len(old)} conversations" in result.out
     assert set(store.texts()) == {*recent, *no_times}
 
 
@@ -99,7 +111,7 @@ def test_nothing_is_erased_without_a_yes(
     assert "ada" not in store.texts()
 
 
-def test_an_erased_message_is_not_in_the_file_any_more(
+def test_no_table_has_a_row_of_an_erased_conversation(
     make: MakeStore, run: Callable[..., Result]
 ) -> None:
     store = make("sqlite").fill({"ada": CONVERSATIONS["ada"]})
@@ -119,9 +131,6 @@ def test_an_erased_message_is_not_in_the_file_any_more(
 def test_the_spool_is_erased_too(
     make: MakeStore, run: Callable[..., Result], tmp_path: Path
 ) -> None:
-    from rasa_trackers.event_log import Page
-    from rasa_trackers.outage.spool import Spool
-
     path = tmp_path / "spool.db"
     store = make("sqlite", spool=str(path)).fill()
     spool = Spool(path, 10**8)
@@ -131,6 +140,48 @@ def test_the_spool_is_erased_too(
     assert result.status == 0
     assert f"and in the spool {path}" in result.out
     assert spool.sender_ids() == set()
+
+
+def test_a_conversation_of_the_user_that_only_waits_is_erased_too(
+    make: MakeStore, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    path = tmp_path / "spool.db"
+    store = make("sqlite", spool=str(path)).fill()
+    spool = Spool(path, 10**8)
+    entries = [entry_of(each) for each in session(1.0)]
+    nothing = Page([], complete=True)
+    for sender_id, user_id in (("new", "user-1"), ("other", "user-2")):
+        spool.append(sender_id, entries, START, User(user_id, 1.0), nothing)
+    assert run("delete", "--user", "user-1", "--yes", "-e", store.path).status == 0
+    assert spool.sender_ids() == {"other"}
+
+
+@pytest.mark.parametrize("type_name", ["rasa_trackers.RedisTrackerStore", "redis"])
+def test_the_users_of_rasa_pros_own_store_are_looked_at(
+    make: MakeStore, run: Callable[..., Result], redis_server: Any, type_name: str
+) -> None:
+    store = make("redis").set(type=type_name)
+    value = {"name": "ada", "user_id": "u", "events": [{"event": "restart"}]}
+    with redis_server.client() as client:
+        client.set("tracker:ada", json.dumps(value))
+        client.zadd("user_trackers:u", {"ada": 1e12, "bob": 1e12})
+        result = run("delete", "ada", "--yes", "-e", store.path)
+        assert result.status == 0, result.err
+        assert client.zrange("user_trackers:u", 0, -1) == [b"bob"]
+        assert client.keys("*ada*") == []
+
+
+def test_the_proof_costs_no_scan_for_each_conversation(
+    make: MakeStore, run: Callable[..., Result], redis_server: Any
+) -> None:
+    many = {f"{number}": Texts(session(1.0), "u") for number in range(100)}
+    store = make("redis").fill(many)
+    with redis_server.client() as client:
+        client.config_resetstat()
+        run("expire", "--older-than", "90d", "--yes", "-e", store.path)
+        scans = client.info("commandstats")["cmdstat_scan"]["calls"]
+    assert store.texts() == {}
+    assert scans < 50
 
 
 def test_something_that_is_left_is_an_error(

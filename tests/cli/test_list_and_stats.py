@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Callable
+import contextlib
+import io
+import json
+import math
+from typing import Callable, List
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 from cli.conftest import STORES, MakeStore, Result
 from cli.conversations import BEGIN, CONVERSATIONS, DAY, Texts, text
+from rasa_trackers.cli.commands.stats import Numbers, _print
+from rasa_trackers.cli.html import page
+from rasa_trackers.cli.output import when
+from rasa_trackers.cli.reading import Whole
+from rasa_trackers.cli.summary import summary_of
+from rasa_trackers.cli.timeline import Timeline
 
 
 @pytest.mark.parametrize("name", STORES)
@@ -106,6 +118,48 @@ def test_stats_for_people_have_a_plot(
     assert max(bars, key=lambda line: line.count("█")).startswith("2023-11-18")
 
 
+_TIMES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=3)
+    | st.sampled_from(
+        ["1e400", "NaN", "-Infinity", 1e300, -1e300, 253402300800, 10**400]
+    )
+    | st.lists(st.none(), max_size=1)
+)
+
+
+@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.given(
+    st.lists(
+        st.builds(
+            lambda event, timestamp: json.dumps(
+                {"event": event, "timestamp": timestamp}
+            ),
+            st.sampled_from(["slot", "user", "action", "active_loop", "bot"]),
+            _TIMES,
+        )
+        | st.text(max_size=5)
+    )
+)
+def test_no_stored_time_breaks_anything(events: List[str]) -> None:
+    conversation = Whole("x", events, None, 1)
+    numbers = Numbers()
+    numbers.add(conversation)
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        _print(numbers)
+    assert len(out.getvalue().splitlines()) < 100
+    json.dumps(numbers.as_dict(), allow_nan=False)
+    json.dumps(summary_of(conversation)._asdict(), allow_nan=False)
+    assert conversation.latest() < math.inf
+    assert conversation.started() is None or math.isfinite(conversation.started())
+    lines = Timeline().lines(events)
+    assert page("x", None, lines, len(events))
+    assert all(when(line.timestamp) for line in lines)
+
+
 def test_times_that_make_no_sense_break_nothing(
     make: MakeStore, run: Callable[..., Result]
 ) -> None:
@@ -117,6 +171,9 @@ def test_times_that_make_no_sense_break_nothing(
         '{"event": "user", "timestamp": null, "parse_data": 5}',
         "{damaged",
     ]
-    store = make("sqlite").fill({"x": Texts(events)})
+    store = make("sqlite").fill({"x": Texts(events), "y": CONVERSATIONS["ada"]})
+    assert (
+        "and 2 events at no time of the calendar" in run("stats", "-e", store.path).out
+    )
     for arguments in (["list"], ["stats"], ["stats", "--json"], ["show", "x"]):
         assert run(*arguments, "-e", store.path).status == 0

@@ -16,14 +16,16 @@ pytest.importorskip("rasa")
 
 
 def _rasas_store(store: Store) -> Any:
-    from rasa.core.tracker_store import TrackerStore
     from rasa.shared.core.domain import Domain
     from rasa.utils.endpoints import EndpointConfig
 
-    from rasa_api import unwrapped
+    from rasa_api import TrackerStore, unwrapped
 
     return unwrapped(
-        TrackerStore.create(EndpointConfig(**store.endpoint), Domain.empty())
+        # Without a domain, Rasa Pro's own stores would count events in another way.
+        TrackerStore.create(
+            EndpointConfig(**store.endpoint), Domain.from_dict({"intents": ["greet"]})
+        )
     )
 
 

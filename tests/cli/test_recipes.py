@@ -11,12 +11,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, List, NamedTuple
+from typing import Any, Iterator, List, NamedTuple
 
 import pytest
 
+from backends import BACKENDS
 from cli.conftest import MakeStore
 from cli.conversations import BEGIN, CONVERSATIONS, DAY, Texts, session
+from servers.postgres import PostgresServer
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 
@@ -121,8 +123,16 @@ RECIPES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def durable_postgresql() -> Iterator[Any]:
+    """An endpoint of a server that is as an operator's should be."""
+    with PostgresServer() as server:
+        name = server.create_database()
+        yield BACKENDS["postgresql"].endpoint(server, name)
+
+
 @pytest.fixture
-def folder(make: MakeStore, tmp_path: Path) -> Path:
+def folder(make: MakeStore, durable_postgresql: Any, tmp_path: Path) -> Path:
     """A folder with the files that the recipes name."""
     pizza = Texts(
         [
@@ -132,9 +142,17 @@ def folder(make: MakeStore, tmp_path: Path) -> Path:
         "user-1",
     )
     store = make("sqlite", db=str(tmp_path / "rasa.db"))
-    store.fill({**CONVERSATIONS, "ada": pizza})
+    store.fill(
+        {
+            "ada": pizza,
+            "bob": CONVERSATIONS["bob"],
+            "carol": CONVERSATIONS["Bob"],
+            "dan": Texts(session(BEGIN + 5 * DAY, ("hi", "a\ttab and\nlines"))),
+            "erin": CONVERSATIONS["long"],
+        }
+    )
     _write(tmp_path / "sqlite.yml", {**store.endpoint, "db": "rasa.db"})
-    _write(tmp_path / "postgresql.yml", make("postgresql").endpoint)
+    _write(tmp_path / "postgresql.yml", durable_postgresql)
     redis = make("rasa-redis").endpoint
     _write(tmp_path / "rasa.yml", {**redis, "db": 0})
     program = tmp_path / "rasa-trackers"

@@ -48,6 +48,19 @@ def test_drains_what_waits(
     assert "Nothing waits" in run("spool", "-e", store.path, "drain").out
 
 
+def test_a_damaged_time_is_none(
+    make: MakeStore, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    path = tmp_path / "spool.db"
+    store = make("sqlite", spool=str(path))
+    spool = Spool(path, 10**8)
+    spool.append("x", [entry_of("{damaged")], START, None, Page([], complete=True))
+    spool.close()
+    (found,) = run("spool", "-e", store.path, "--json").json()
+    assert (found["first"], found["last"]) == (None, None)
+    assert run("spool", "-e", store.path).status == 0
+
+
 def test_what_waits_stays_while_the_database_is_away(
     make: MakeStore, run: Callable[..., Result], tmp_path: Path
 ) -> None:

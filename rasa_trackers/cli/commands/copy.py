@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import TYPE_CHECKING, Iterator, List, Optional, Tuple
 
 import click
 
@@ -12,6 +12,9 @@ from rasa_trackers.cli.errors import CommandError
 from rasa_trackers.cli.output import count, note
 from rasa_trackers.cli.progress import Progress, progress, rate
 from rasa_trackers.cli.selection import selection, selection_options
+
+if TYPE_CHECKING:
+    from rasa_trackers.cli.transfer import Outcome
 
 #: Conversations that could not be copied and are named.
 _MOST_NAMED = 10
@@ -61,7 +64,9 @@ def command(
     Users and expiry dates go along. Nothing is erased on either side.
     """
     from rasa_trackers.cli.places import place_of, refuse_same_place
+    from rasa_trackers.cli.reading import sender_ids
     from rasa_trackers.cli.stores import opened
+    from rasa_trackers.cli.transfer import transfer
 
     chosen = selection(senders, since, before)
     source_place, target_place = place_of(source_path), place_of(target_path)
@@ -69,9 +74,11 @@ def command(
     with opened(None, place=source_place, must_exist=True) as source, opened(
         None, place=target_place
     ) as target:
-        total = len(chosen.senders) or source.count()
+        found = sender_ids(source, chosen)
+        total = None if chosen.has_times() else len(found)
         with progress("Copying", total) as shown:
-            problems, new = _copy(source, target, chosen, verify, shown)
+            outcomes = transfer(source, target, chosen, found, verify=verify)
+            problems, new = _counted(outcomes, shown)
         done = shown.conversations - len(problems)
         click.echo(
             f"{count(done, 'conversation')} copied: "
@@ -88,16 +95,15 @@ def command(
     return 0
 
 
-def _copy(
-    source: Any, target: Any, chosen: Any, verify: bool, shown: Progress
+def _counted(
+    outcomes: Iterator[List[Outcome]], shown: Progress
 ) -> Tuple[List[str], int]:
-    from rasa_trackers.cli.transfer import transfer
-
+    """The problems, and how many events were new."""
     problems: List[str] = []
     new = 0
     try:
-        for outcomes in transfer(source, target, chosen, verify=verify):
-            for outcome in outcomes:
+        for some in outcomes:
+            for outcome in some:
                 shown.advance(1, outcome.events)
                 new += outcome.new
                 if outcome.problem:

@@ -37,15 +37,17 @@ def command(endpoints: Path, older_than: float, dry_run: bool, yes: bool) -> Non
     """
     from rasa_trackers.cli.erasing import Erasure, Found
     from rasa_trackers.cli.progress import progress
-    from rasa_trackers.cli.reading import conversations
+    from rasa_trackers.cli.reading import conversations, sender_ids
     from rasa_trackers.cli.stores import opened
 
     limit = time.time() - older_than
     with opened(endpoints, must_exist=True) as store:
-        with progress("Reading") as shown:
+        quiet = Selection(before=limit)
+        all_of_them = sender_ids(store, quiet)
+        with progress("Reading", len(all_of_them)) as shown:
             ends = {}
             events = 0
-            for each in conversations(store, Selection(before=limit), shown.advance):
+            for each in conversations(store, quiet, all_of_them, shown.advance):
                 ends[each.sender_id] = each.end
                 events += len(each.events)
         click.echo(

@@ -35,17 +35,17 @@ def command(
     """
     from rasa_trackers.cli.lines import PIPE, to_line, writing
     from rasa_trackers.cli.progress import progress, rate
-    from rasa_trackers.cli.reading import conversations
+    from rasa_trackers.cli.reading import conversations, sender_ids
     from rasa_trackers.cli.stores import opened
 
     chosen = selection(senders, since, before)
     with opened(endpoints, must_exist=True) as store:
-        total = len(chosen.senders) or (None if file == PIPE else store.count())
+        found = sender_ids(store, chosen)
         written = 0
-        with progress("Exporting", total) as shown:
+        with progress("Exporting", len(found)) as shown:
             try:
                 with writing(file) as stream:
-                    for each in conversations(store, chosen, shown.advance):
+                    for each in conversations(store, chosen, found, shown.advance):
                         stream.write(to_line(each))
                         written += 1
                         shown.advance(0, len(each.events))

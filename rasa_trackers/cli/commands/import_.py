@@ -56,7 +56,7 @@ def command(
     ) as shown:
 
         def write(chunk: List[Any]) -> Any:
-            return store.call(write_all, chunk, False, store.dates)
+            return store.call(write_all, chunk, store, False)
 
         try:
             for outcomes in in_parallel(write, _chunks(lines, file, chosen)):

@@ -74,18 +74,23 @@ def command(
 ) -> None:
     """List conversations: first and last event (UTC), events, sessions, user."""
     from rasa_trackers.cli.progress import progress
-    from rasa_trackers.cli.reading import conversations
+    from rasa_trackers.cli.reading import conversations, sender_ids
     from rasa_trackers.cli.stores import opened
     from rasa_trackers.cli.summary import summary_of
 
     chosen = selection(senders, since, before)
-    with opened(endpoints, must_exist=True) as store, progress("Reading") as shown:
-        found = [
-            summary_of(each)
-            for each in conversations(store, chosen, shown.advance)
-            if (user is None or each.user_id == user)
-            and (contains is None or contains in each.sender_id)
+    with opened(endpoints, must_exist=True) as store:
+        named = [
+            sender_id
+            for sender_id in sender_ids(store, chosen)
+            if contains is None or contains in sender_id
         ]
+        with progress("Reading", len(named)) as shown:
+            found = [
+                summary_of(each)
+                for each in conversations(store, chosen, named, shown.advance)
+                if user is None or each.user_id == user
+            ]
     key, is_descending = _ORDERS[sort]
     found.sort(key=key, reverse=is_descending != reverse)
     part = found[skip:][: limit or None]

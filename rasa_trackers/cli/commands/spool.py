@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Dict, List
 
 import click
 
@@ -27,18 +27,16 @@ def command(context: click.Context, endpoints: Path, as_json: bool) -> None:
     context.obj = endpoints
     if context.invoked_subcommand is not None:
         return
-    from rasa_trackers.event_log import timestamp_of
-
     spool = _spool(endpoints)
     waiting = {
         sender_id: spool.waiting(sender_id) for sender_id in sorted(spool.sender_ids())
     }
-    found = [
+    found: List[Dict[str, Any]] = [
         {
             "sender_id": sender_id,
             "events": len(each.entries),
-            "first": timestamp_of(each.entries[0].data),
-            "last": timestamp_of(each.entries[-1].data),
+            "first": each.entries[0].timestamp,
+            "last": each.entries[-1].timestamp,
         }
         for sender_id, each in waiting.items()
         if each is not None and each.entries
@@ -57,8 +55,8 @@ def command(context: click.Context, endpoints: Path, as_json: bool) -> None:
             (
                 str(each["sender_id"]),
                 f"{each['events']:,}",
-                when(float(each["first"])),
-                when(float(each["last"])),
+                when(each["first"]),
+                when(each["last"]),
             )
             for each in found
         ],

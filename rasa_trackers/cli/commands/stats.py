@@ -16,6 +16,8 @@ from rasa_trackers.cli.selection import selection, selection_options
 
 #: Conversations that are named as the longest, and types and intents.
 _MOST = 10
+#: Days before and after 1970 that a calendar knows: up to the year 9999.
+_LATEST_DAY = 719_162
 #: Bars of the plot.
 _BARS = 30
 
@@ -41,14 +43,15 @@ def command(
     Days are in UTC. All conversations of the selection are read.
     """
     from rasa_trackers.cli.progress import progress
-    from rasa_trackers.cli.reading import conversations
+    from rasa_trackers.cli.reading import conversations, sender_ids
     from rasa_trackers.cli.stores import opened
 
     chosen = selection(senders, since, before)
     with opened(endpoints, must_exist=True) as store:
         numbers = Numbers()
-        with progress("Reading") as shown:
-            for each in conversations(store, chosen, shown.advance):
+        found = sender_ids(store, chosen)
+        with progress("Reading", len(found)) as shown:
+            for each in conversations(store, chosen, found, shown.advance):
                 numbers.add(each)
         if as_json:
             print_json(numbers.as_dict())
@@ -64,6 +67,8 @@ class Numbers:
         """Count from nothing."""
         self.conversations = self.events = self.bytes = self.users = 0
         self.first, self.last = math.inf, -math.inf
+        #: Events whose time no calendar knows.
+        self.outside = 0
         self.types: Counter[str] = Counter()
         self.intents: Counter[str] = Counter()
         #: Events, and conversations that began, by the number of the day.
@@ -93,8 +98,12 @@ class Numbers:
             self.types[entry.type_name] += 1
             if entry.type_name == "user":
                 self.intents[entry.intent_name or "(none)"] += 1
-            if entry.timestamp is not None:
-                day = int(entry.timestamp // 86_400)
+            if entry.timestamp is None:
+                continue
+            day = int(entry.timestamp // 86_400)
+            if abs(day) > _LATEST_DAY:
+                self.outside += 1
+            else:
                 self.events_by_day[day] += 1
                 self.first = min(self.first, entry.timestamp)
                 self.last = max(self.last, entry.timestamp)
@@ -122,6 +131,7 @@ class Numbers:
             "conversations_with_user": self.users,
             "first": self.first if math.isfinite(self.first) else None,
             "last": self.last if math.isfinite(self.last) else None,
+            "events_outside_of_calendar": self.outside,
             "median_events": self.median(),
             "longest": [
                 {"sender_id": sender_id, "events": events}
@@ -159,6 +169,8 @@ def _print(numbers: Numbers) -> None:
         change = f"{(recent - older) / older:+.0%}" if older else "none before"
         click.echo(f"last {days} days with events: {count(recent, 'event')} ({change})")
     _plot(numbers)
+    if numbers.outside:
+        click.echo(f"and {count(numbers.outside, 'event')} at no time of the calendar")
     click.echo()
     print_table(
         ("longest conversations", "events"),
@@ -221,7 +233,4 @@ def _by_step(by_day: Mapping[int, int], first: int, step: int) -> List[int]:
 
 
 def _date(day: int) -> str:
-    try:
-        return str(dt.date(1970, 1, 1) + dt.timedelta(days=day))
-    except OverflowError:
-        return f"day {day}"
+    return str(dt.date(1970, 1, 1) + dt.timedelta(days=day))

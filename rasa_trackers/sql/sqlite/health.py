@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any, Iterator
 
+import sqlalchemy as sa
+import sqlalchemy.exc
 from sqlalchemy.engine import Connection
 
 from rasa_trackers.health import ERROR, OK, WARNING, Fact
 
 #: The values of PRAGMA synchronous.
 _SYNCHRONOUS = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
+
+
+#: Seconds that the look for damage may take. A health check must not last for minutes.
+_LONGEST_CHECK = 3.0
 
 
 def facts(log: Any, connection: Connection) -> Iterator[Fact]:
@@ -49,13 +56,7 @@ def facts(log: Any, connection: Connection) -> Iterator[Fact]:
         "synchronous",
         f"{_SYNCHRONOUS.get(pragma('synchronous'))} on the store's connections",
     )
-    result = str(pragma("quick_check(1)"))
-    yield Fact(
-        "integrity",
-        result if result != "ok" else "no damage found",
-        OK if result == "ok" else ERROR,
-        "" if result == "ok" else "Restore the file from a backup.",
-    )
+    yield _integrity(connection)
     index = connection.exec_driver_sql(
         "SELECT count(*) FROM sqlite_master WHERE type = 'index' AND tbl_name = 'events'"
     ).scalar()
@@ -70,3 +71,20 @@ def facts(log: Any, connection: Connection) -> Iterator[Fact]:
             "" if index else "Start the store once: it creates the index.",
         )
     yield Fact("size", f"{Path(path).stat().st_size:,} bytes")
+
+
+def _integrity(connection: Connection) -> Fact:
+    end = time.monotonic() + _LONGEST_CHECK
+    driver: Any = connection.connection
+    driver.set_progress_handler(lambda: time.monotonic() > end, 1_000)
+    try:
+        result = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+    except sa.exc.OperationalError as error:
+        if "interrupted" not in str(error.orig):
+            raise
+        return Fact("integrity", "no damage found in a part of the file, which is big")
+    finally:
+        driver.set_progress_handler(None, 0)
+    if result == "ok":
+        return Fact("integrity", "no damage found")
+    return Fact("integrity", result, ERROR, "Restore the file from a backup.")
