@@ -186,6 +186,7 @@ class Threads:
         timeout: float,
         workers: int,
         secrets: Sequence[Optional[str]] = (),
+        prepare: Optional[Callable[[DeadlineLog], object]] = None,
     ) -> None:
         """Start no thread yet.
 
@@ -194,8 +195,10 @@ class Threads:
             timeout: Seconds that the server may stay silent.
             workers: Threads at most.
             secrets: Passwords that the driver could put into an error's text.
+            prepare: Called before each function, in its thread.
         """
         self._log = log
+        self._prepare = prepare
         self._timeout = timeout
         self._secrets = secrets
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="rasa_trackers")
@@ -315,6 +318,8 @@ class Threads:
             result: object = None
             failure: Optional[BaseException] = None
             try:
+                if self._prepare is not None:
+                    self._prepare(log)
                 result = function(log, *args)
             except BaseException as error:  # noqa: BLE001 - raised where it is awaited
                 failure = error

@@ -118,6 +118,18 @@ class OutageLog(EventLog):
         self.availability.begin(str(error))
         return True
 
+    def before_fork(self) -> None:
+        self._probe.before_fork()
+        self._log.before_fork()
+        if self._spool is not None:
+            self._spool.before_fork()
+
+    def after_fork(self) -> None:
+        if self._spool is not None:
+            self._spool.after_fork()
+        self._log.after_fork()
+        self._probe.after_fork()
+
     def close(self) -> None:
         self.availability.close()
         self._probe.close()

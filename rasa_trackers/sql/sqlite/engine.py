@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator
 
@@ -11,6 +14,66 @@ from sqlalchemy.engine.url import URL
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from rasa_trackers.sql.connection import create_engine
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a fork waits for calls under way.
+_FORK_PATIENCE = 5.0
+
+
+class FilePool(QueuePool):  # type: ignore[misc]
+    """A pool whose process can fork.
+
+    SQLite keeps one list of its locks for all connections of a process to a file. A
+    child inherits the list, but not the locks: it would take none for its own
+    connections, and another process could remove the write-ahead log under it
+    (sqlite.org/howtocorrupt.html, 2.6). So no connection is open during a fork.
+    """
+
+    # Pools log errors at DEBUG; SQLAlchemy keeps its own loggers at WARN.
+    _sqla_logger_namespace = "sqlalchemy.pool.FilePool"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._changed = threading.Condition()
+        self._beginning = 0
+        self._is_forking = False
+
+    def connect(self) -> Any:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_forking)
+            self._beginning += 1
+        try:
+            return super().connect()
+        finally:
+            with self._changed:
+                self._beginning -= 1
+
+    def before_fork(self, name: str) -> None:
+        """Close all connections.
+
+        Args:
+            name: How messages name the database.
+        """
+        with self._changed:
+            self._is_forking = True
+        deadline = time.monotonic() + _FORK_PATIENCE
+        while self._beginning or self.checkedout():
+            if time.monotonic() > deadline:
+                logger.warning(
+                    "%s: this process forks while a call is under way that does not "
+                    "end. The child must not use the tracker store.",
+                    name,
+                )
+                return
+            time.sleep(0.001)
+        self.dispose()
+
+    def after_fork(self) -> None:
+        """Let connections be made again."""
+        with self._changed:
+            self._is_forking = False
+            self._changed.notify_all()
 
 
 def is_in_memory(url: URL) -> bool:
@@ -27,7 +90,7 @@ def sqlite_engine(url: URL, *, timeout: float, workers: int) -> sa.engine.Engine
         workers: Connections at the most.
     """
     pool: Dict[str, Any] = {
-        "poolclass": QueuePool,
+        "poolclass": FilePool,
         "pool_size": workers,
         "max_overflow": 0,
     }
