@@ -14,7 +14,12 @@ import threading
 import time
 from typing import Callable, Iterator, List, Optional, Sequence
 
-from rasa_trackers.errors import is_unavailable, says_away, store_unavailable
+from rasa_trackers.errors import (
+    is_unavailable,
+    release_frames,
+    says_away,
+    store_unavailable,
+)
 from rasa_trackers.event_log import (
     Conversation,
     Entry,
@@ -386,6 +391,7 @@ class OutageLog(EventLog):
         try:
             yield
         except Exception as error:
+            release_frames(error)
             failure = self._log.classify(error)
             if failure is not None and failure.away:
                 self.availability.failed(failure, self._described(error, failure))
