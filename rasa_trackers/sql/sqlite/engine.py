@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import threading
 import time
@@ -13,9 +14,15 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.engine.url import URL
 from sqlalchemy.pool import QueuePool, StaticPool
 
+from rasa_trackers.errors import store_error
 from rasa_trackers.sql.connection import create_engine
 
 logger = logging.getLogger(__name__)
+
+#: What ``query`` may have: options of Python's sqlite3, and with ``uri`` those of SQLite
+#: (sqlite.org/uri.html). SQLAlchemy drops others without a word.
+_DRIVER_OPTIONS = {"cached_statements", "detect_types", "uri"}
+_URI_OPTIONS = {"cache", "immutable", "mode", "nolock", "psow", "vfs"}
 
 #: Seconds that a fork waits for calls under way.
 _FORK_PATIENCE = 5.0
@@ -110,6 +117,8 @@ def sqlite_engine(url: URL, *, timeout: float, workers: int) -> sa.engine.Engine
         **pool,
     )
 
+    _check_driver_options(url)
+
     @sa.event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: Any) -> None:
         # FULL: a commit is on the disk when it returns. With NORMAL, usual in WAL mode,
@@ -117,6 +126,20 @@ def sqlite_engine(url: URL, *, timeout: float, workers: int) -> sa.engine.Engine
         connection.execute("PRAGMA synchronous=FULL")
 
     return engine
+
+
+def _check_driver_options(url: URL) -> None:
+    known = {*_DRIVER_OPTIONS, *(_URI_OPTIONS if "uri" in url.query else ())}
+    for name in url.query:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise store_error(
+            f"'query' of the tracker store must not have '{name}' for SQLite: it may "
+            f"have {', '.join(sorted(known))}.{hint} How long to wait for another "
+            f"writer is the option 'timeout'. Correct it in endpoints.yml."
+        )
 
 
 @contextmanager
