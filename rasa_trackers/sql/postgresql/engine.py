@@ -7,6 +7,7 @@ import hashlib
 import logging
 import math
 import os
+import re
 import socket
 import threading
 import time
@@ -82,6 +83,7 @@ def postgresql_engine(
     )
     _test_idle_connections_only(engine)
     sa.event.listen(engine, "handle_error", _leave_standby)
+    sa.event.listen(engine, "handle_error", _keep_primary_message)
     return engine
 
 
@@ -244,6 +246,23 @@ def _leave_standby(context: Any) -> None:
     # lead to the new primary as soon as the address does.
     if is_read_only(context.original_exception):
         context.is_disconnect = True
+
+
+def _keep_primary_message(context: Any) -> None:
+    """Remove what PostgreSQL adds to its message: DETAIL shows rows with texts of users."""
+    error = context.original_exception
+    primary = getattr(getattr(error, "diag", None), "message_primary", None)
+    if primary is None:
+        return
+    key = re.search(r"^DETAIL:\s+Key (\(id\)=\(\d+\))", str(error), re.MULTILINE)
+    full = str(error)
+    error.args = (f"{primary}: {key.group(1)}" if key else primary,)
+    wrapped = context.sqlalchemy_exception
+    if wrapped is not None:
+        wrapped.args = tuple(
+            part.replace(full, error.args[0]) if isinstance(part, str) else part
+            for part in wrapped.args
+        )
 
 
 def _test_idle_connections_only(engine: sa.engine.Engine) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import logging
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -124,6 +126,8 @@ def sqlite_engine(url: URL, *, timeout: float, workers: int) -> sa.engine.Engine
         # FULL: a commit is on the disk when it returns. With NORMAL, usual in WAL mode,
         # a power failure may lose the last commits.
         connection.execute("PRAGMA synchronous=FULL")
+        # Erased text is overwritten, however SQLite was built.
+        connection.execute("PRAGMA secure_delete=ON")
 
     return engine
 
@@ -140,6 +144,36 @@ def _check_driver_options(url: URL) -> None:
             f"have {', '.join(sorted(known))}.{hint} How long to wait for another "
             f"writer is the option 'timeout'. Correct it in endpoints.yml."
         )
+
+
+def create_private_file(url: URL) -> None:
+    """Create the file, if it is missing, for its owner alone.
+
+    SQLite would give everybody the right to read it that the umask leaves. The files
+    beside it get its rights.
+    """
+    if is_in_memory(url) or "uri" in url.query:
+        return
+    # SQLite says itself what is wrong.
+    with contextlib.suppress(OSError):
+        os.close(os.open(str(url.database), os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def cut_log(engine: sa.engine.Engine, name: str) -> None:
+    """Empty the write-ahead log, in which erased text stands.
+
+    Args:
+        engine: The engine.
+        name: How messages name the database.
+    """
+    with engine.connect() as connection:
+        cut = "PRAGMA wal_checkpoint(TRUNCATE)"
+        if connection.exec_driver_sql(cut).one()[0]:
+            logger.warning(
+                "%s: erased text remains in the write-ahead log, because a reader holds "
+                "it up. The next erasure removes it.",
+                name,
+            )
 
 
 @contextmanager
