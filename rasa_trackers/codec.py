@@ -60,6 +60,9 @@ _SEPARATOR = f",{_BETWEEN},"
 #: Characters that are decoded at once: 2 ms, during which no other thread runs.
 _LONGEST_TEXT = 256 * 1024
 
+#: Characters of an event type that a message shows.
+_LONGEST_NAME = 60
+
 
 class EventDecoder:
     """Decodes events with each type looked up once.
@@ -95,7 +98,7 @@ class EventDecoder:
                 if type_name == "topic":  # of Rasa 0.x, which Rasa drops in silence
                     return None
                 raise UndecodableEvent(
-                    f"the running Rasa has no event type '{type_name}'"
+                    f"the running Rasa has no event type {_shown(type_name)}"
                 )
             # What ``Event.from_parameters`` calls once it has found the class.
             make = event_class._from_parameters  # noqa: SLF001
@@ -103,9 +106,11 @@ class EventDecoder:
             event = make(parameters)
         except Exception as error:
             # Any error at all: the text comes from a database that others write to.
+            if "event" not in parameters:
+                raise UndecodableEvent("it is not a Rasa event") from error
             raise UndecodableEvent(
-                f"Rasa cannot make a '{type_name}' event of it "
-                f"({type(error).__name__}: {error})"
+                f"Rasa cannot make a {_shown(type_name)} event of it "
+                f"({type(error).__name__})"
             ) from error
         if event is None:
             raise UndecodableEvent("it is not a Rasa event")
@@ -151,6 +156,12 @@ class EventDecoder:
 
 #: Shared by all stores: event types are those of the process.
 DECODER = EventDecoder()
+
+
+def _shown(type_name: object) -> str:
+    """An event type for messages: others write it, so it may be long or have lines."""
+    text = repr(type_name)
+    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
 
 
 def _parsed(data: str) -> Any:

@@ -10,7 +10,8 @@ raised, and not when this module is imported.
 from __future__ import annotations
 
 import sys
-from typing import Type
+import traceback
+from typing import List, Optional, Type
 
 
 class StoreError(Exception):
@@ -74,3 +75,20 @@ def is_unavailable(error: BaseException) -> bool:
     """Whether an error is one of :func:`store_unavailable`."""
     kinds = (StoreUnavailable, _rasas_own("ConnectionException", StoreUnavailable))
     return isinstance(error, kinds)
+
+
+def release_frames(error: BaseException) -> None:
+    """Clear the variables of the calls that an error and its causes went through.
+
+    Drivers raise errors that such a variable holds (redis-py's ``response``). That makes
+    a cycle, which holds all callers too, and by them the store with its connections,
+    until garbage is collected. The traceback keeps its lines.
+    """
+    seen: List[BaseException] = []
+    pending: List[Optional[BaseException]] = [error]
+    while pending:
+        each = pending.pop()
+        if each is not None and not any(each is other for other in seen):
+            seen.append(each)
+            traceback.clear_frames(each.__traceback__)
+            pending += [each.__cause__, each.__context__]

@@ -359,6 +359,22 @@ class EventLog(ABC):
         waits is free again. A call that fails for this reason is transient.
         """
 
+    def before_fork(self) -> None:  # noqa: B027 - most drivers need nothing
+        """Prepare for ``os.fork``, in the thread that forks.
+
+        Only needed where connections share state of the process, such as locks on files:
+        a child that opened connections of its own would inherit that state. Waits a few
+        seconds at most for calls under way. No call begins before :meth:`after_fork`.
+        """
+
+    def after_fork(self) -> None:  # noqa: B027 - see above
+        """Let calls begin again: in the parent.
+
+        A child makes a log of its own and leaves this one alone. Where the conversations
+        are in the memory of the log, the child has a copy of them in this one, and calls
+        this method too.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Give up all connections. Nobody uses the log afterwards."""

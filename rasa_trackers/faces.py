@@ -73,6 +73,9 @@ class AsyncFace:
         except asyncio.CancelledError:
             save.add_done_callback(functools.partial(_report, sender_id))
             raise
+        finally:
+            # A failure's traceback holds this frame, and must not be held by it.
+            del save
 
 
 class PlainFace:

@@ -10,7 +10,7 @@ import random
 import time
 from typing import Callable, Iterator, List, Optional, Sequence, TypeVar
 
-from rasa_trackers.errors import store_error, store_unavailable
+from rasa_trackers.errors import release_frames, store_error, store_unavailable
 from rasa_trackers.event_log import Conversation, Entry, EventLog, Failure, Page, User
 from rasa_trackers.store_options import redact
 
@@ -201,6 +201,7 @@ class DeadlineLog(EventLog):
             try:
                 result = call()
             except Exception as error:
+                release_frames(error)
                 failure = self._log.classify(error)
                 if failure is None:
                     raise

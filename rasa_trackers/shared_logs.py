@@ -16,9 +16,9 @@ import time
 import uuid
 import weakref
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from rasa_trackers.backend import Backend
+from rasa_trackers.backend import Backend, MadeLog
 from rasa_trackers.errors import is_unavailable
 from rasa_trackers.outage.log import OutageLog
 from rasa_trackers.outage.probe import Probe
@@ -30,8 +30,8 @@ from rasa_trackers.turns import Turns
 #: Seconds between two searches for expired conversations, at most.
 _PURGE_INTERVAL = 60.0
 
-#: What equal stores have in common: the process, the backend, options and environment.
-_Key = Tuple[int, str, str]
+#: What equal stores have in common: the backend, options and environment.
+_Key = Tuple[str, str]
 
 
 class SharedLog:
@@ -47,38 +47,51 @@ class SharedLog:
             values: The checked options.
             keep_users: Whether the log is to keep users.
         """
+        self._backend = backend
+        self._values = values
+        self._keep_users = keep_users
         made = backend.make_log(values, keep_users)
-        timeout: float = values["timeout"]
+        #: Names the place in marks on trackers and events.
+        self.place = (
+            _fingerprint(backend, values) if made.outlives_process else uuid.uuid4().hex
+        )
         record_exp: Optional[float] = values["record_exp"]
+        self._purge_interval = record_exp and min(record_exp, _PURGE_INTERVAL)
+        #: Stores that use this log.
+        self.stores = 0
+        self._begin(made)
+
+    def _begin(self, made: MadeLog, *, in_child: bool = False) -> None:
+        """Begin with all that belongs to this process alone."""
+        values = self._values
+        timeout: float = values["timeout"]
         self.log = made.log
         #: Stands in front of the log; ``None`` for a log that cannot be away.
         self.outage: Optional[OutageLog] = None
         if made.outlives_process:
             self.log = self.outage = OutageLog(
                 made.log,
-                probe=Probe(backend, values, keep_users),
+                probe=Probe(self._backend, values, self._keep_users),
                 spool=_spool(values),
                 recent_bytes=values["recent_bytes"],
-                record_exp=record_exp,
+                record_exp=values["record_exp"],
                 timeout=timeout,
                 secrets=made.secrets,
             )
-        #: Names the place in marks on trackers and events.
-        self.place = (
-            _fingerprint(backend, values) if made.outlives_process else uuid.uuid4().hex
-        )
         self.threads = Threads(
-            self.log, timeout=timeout, workers=made.workers, secrets=made.secrets
+            self.log,
+            timeout=timeout,
+            workers=made.workers,
+            secrets=made.secrets,
+            prepare=self._open_in_child if in_child else None,
         )
+        self._made = made
         if self.outage is not None:
             self.threads.watch(self.outage)
         self.turns = Turns(made.log.name, timeout)
         self._is_open = False
         self._opening = threading.Lock()
-        self._purge_interval = record_exp and min(record_exp, _PURGE_INTERVAL)
         self._next_purge = time.monotonic()
-        #: Stores that use this log.
-        self.stores = 0
 
     def open(self, startup_timeout: float) -> None:
         """Reach the server and create what is missing, unless that is done.
@@ -98,11 +111,54 @@ class SharedLog:
             try:
                 self.threads.run_blocking(_open, timeout=startup_timeout)
             except Exception as error:
-                if not (
-                    is_unavailable(error)
-                    and self.outage is not None
-                    and self.outage.begin_without_database(error)
-                ):
+                if not self._begins_without_database(error):
+                    raise
+            self._is_open = True
+
+    def _begins_without_database(self, error: Exception) -> bool:
+        return (
+            is_unavailable(error)
+            and self.outage is not None
+            and self.outage.begin_without_database(error)
+        )
+
+    # A fork
+
+    def before_fork(self) -> None:
+        """Prepare for a fork of this process."""
+        self.log.before_fork()
+
+    def after_fork(self) -> None:
+        """Go on, in the parent."""
+        self.log.after_fork()
+
+    def begin_in_child(self) -> None:
+        """Begin anew in the child of a fork.
+
+        Threads, sockets, locks and clocks are the parent's. They are kept, and nothing is
+        done with them: a driver that closes a connection would say so to the server.
+        """
+        if not self._made.outlives_process:
+            self.log.after_fork()
+            self._begin(self._made)
+            self._is_open = True
+            return
+        _of_parents.append((self.log, self.threads, self._made))
+        self._begin(
+            self._backend.make_log(self._values, self._keep_users), in_child=True
+        )
+
+    def _open_in_child(self, log: DeadlineLog) -> None:
+        """Open the log at the first call: a fork waits for no server."""
+        if self._is_open:
+            return
+        with self._opening:
+            if self._is_open:
+                return
+            try:
+                log.open()
+            except Exception as error:
+                if not self._begins_without_database(error):
                     raise
             self._is_open = True
 
@@ -136,17 +192,37 @@ def _purge(log: DeadlineLog) -> None:
 _shared: Dict[_Key, SharedLog] = {}
 # Reentrant: a collection of garbage may release a store while one is acquired.
 _finding = threading.RLock()
+#: What the parents of this process have opened. It is never used, and never collected.
+_of_parents: List[object] = []
 
 
-def _forget_parents_logs() -> None:
-    global _finding  # noqa: PLW0603 - a thread of the parent may hold it
+def _before_fork() -> None:
+    _finding.acquire()
+    for shared in _shared.values():
+        shared.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    try:
+        for shared in _shared.values():
+            shared.after_fork()
+    finally:
+        _finding.release()
+
+
+def _after_fork_in_child() -> None:
+    global _finding  # noqa: PLW0603 - a thread of the parent may wait for it
     _finding = threading.RLock()
-    # Not closed: sockets and threads are the parent's.
-    _shared.clear()
+    for shared in _shared.values():
+        shared.begin_in_child()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_parents_logs)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 def acquire(
@@ -165,7 +241,7 @@ def acquire(
         refers to the store. The last store closes the log, in the thread that is
         returned then.
     """
-    key = (os.getpid(), backend.store, _fingerprint(backend, values))
+    key = (backend.store, _fingerprint(backend, values))
     with _finding:
         shared = _shared.get(key)
         if shared is None:
@@ -180,7 +256,7 @@ def acquire(
 def _release(key: _Key, shared: SharedLog) -> Optional[threading.Thread]:
     with _finding:
         shared.stores -= 1
-        if shared.stores > 0 or key[0] != os.getpid():
+        if shared.stores > 0:
             return None
         if _shared.get(key) is shared:
             del _shared[key]

@@ -9,15 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
 import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Callable, List, Optional, Sequence, Set, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    List,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    TypeVar,
+)
 
-from rasa_trackers.errors import store_unavailable
+from rasa_trackers.errors import release_frames, store_unavailable
 from rasa_trackers.event_log import EventLog
 from rasa_trackers.retries import Deadline, DeadlineLog, silent
 
@@ -61,6 +72,27 @@ class _Call:
         self.future: Optional[Future[None]] = None
         #: The thread that carries it out, once it has begun.
         self.thread: Optional[int] = None
+
+    def run(self, watchdog: _Watchdog) -> None:
+        """Call the function in this thread, and settle unless that was done meanwhile."""
+        self.thread = threading.get_ident()
+        result, failure = self._outcome()
+        if failure is not None:
+            # No caller holds the failure, and with it the store, in a variable.
+            release_frames(failure)
+        if watchdog.forget(self):
+            self.settle(result, failure)
+            # Frames below the failure's refer to this call, which must not hold it.
+            del self.function, self.args, self.settle
+        del result, failure
+
+    def _outcome(self) -> Tuple[object, Optional[BaseException]]:
+        try:
+            if self.threads.prepare is not None:
+                self.threads.prepare(self.log)
+            return self.function(self.log, *self.args), None
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+            return None, error
 
     def give_up(self) -> None:
         """Tell the caller that the deadline has passed, and free the thread."""
@@ -209,6 +241,7 @@ class Threads:
         timeout: float,
         workers: int,
         secrets: Sequence[Optional[str]] = (),
+        prepare: Optional[Callable[[DeadlineLog], object]] = None,
     ) -> None:
         """Start no thread yet.
 
@@ -217,8 +250,10 @@ class Threads:
             timeout: Seconds that the server may stay silent.
             workers: Threads at most.
             secrets: Passwords that the driver could put into an error's text.
+            prepare: Called before each function, in its thread.
         """
         self._log = log
+        self.prepare = prepare
         self._timeout = timeout
         self._secrets = secrets
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="rasa_trackers")
@@ -274,13 +309,13 @@ class Threads:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
 
-        def settle(result: Any, failure: Optional[BaseException]) -> None:
-            # A closed loop has nobody who waits.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(_answer, answer, result, failure)
-
+        settle = functools.partial(_settle_on_loop, loop, answer)
         self._begin(function, args, self._timeout, settle)
-        return await answer
+        try:
+            return await answer
+        finally:
+            # A failure's traceback holds this frame, and must not be held by it.
+            del answer, settle
 
     def run_blocking(
         self,
@@ -297,14 +332,13 @@ class Threads:
         """
         answer: Future[T] = Future()
 
-        def settle(result: Any, failure: Optional[BaseException]) -> None:
-            if failure is None:
-                answer.set_result(result)
-            else:
-                answer.set_exception(failure)
-
+        settle = functools.partial(_settle_future, answer)
         self._begin(function, args, timeout or self._timeout, settle)
-        return answer.result()
+        try:
+            return answer.result()
+        finally:
+            # A failure's traceback holds this frame, and must not be held by it.
+            del answer, settle
 
     def in_background(self, function: Callable[..., object]) -> None:
         """Run ``function(log)`` some time; a failure is only logged."""
@@ -353,25 +387,12 @@ class Threads:
         call = _Call(self, log, function, args, settle)
         watchdog = _watchdog
 
-        def work() -> None:
-            result: object = None
-            failure: Optional[BaseException] = None
-            call.thread = threading.get_ident()
-            try:
-                result = function(log, *args)
-            except BaseException as error:  # noqa: BLE001 - raised where it is awaited
-                failure = error
-            try:
-                if watchdog.forget(call):
-                    settle(result, failure)
-            finally:
-                # The failure's traceback refers to this frame.
-                del failure
-
         watchdog.watch(call)
         try:
             is_away = self._outage is not None and self._outage.is_away
-            call.future = (self._spare if is_away else self._pool).submit(work)
+            call.future = (self._spare if is_away else self._pool).submit(
+                call.run, watchdog
+            )
         except BaseException:
             watchdog.forget(call)
             raise
@@ -383,6 +404,26 @@ def _busy(name: str, deadline: Deadline) -> Exception:
         f"the server is not overloaded; with a small pool of connections, raise its size "
         f"or the option 'timeout'."
     )
+
+
+def _settle_on_loop(
+    loop: asyncio.AbstractEventLoop,
+    answer: asyncio.Future[Any],
+    result: object,
+    failure: Optional[BaseException],
+) -> None:
+    # A closed loop has nobody who waits.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(_answer, answer, result, failure)
+
+
+def _settle_future(
+    answer: Future[Any], result: object, failure: Optional[BaseException]
+) -> None:
+    if failure is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(failure)
 
 
 def _answer(

@@ -162,6 +162,13 @@ class MemoryEventLog(EventLog):
     def classify(self, error: Exception) -> Optional[Failure]:
         return None
 
+    def before_fork(self) -> None:
+        # No thread changes what the child is to have.
+        self._lock.acquire()
+
+    def after_fork(self) -> None:
+        self._lock.release()
+
     def close(self) -> None:
         pass
 

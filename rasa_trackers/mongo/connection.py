@@ -90,7 +90,9 @@ class Address:
         place = rest[len(credentials) :].lstrip("@")
         location, _, query = place.partition("?")
         #: The servers, for messages.
-        self.hosts = location.partition("/")[0]
+        self.hosts, _, database = location.partition("/")
+        #: The database in the URL, or "".
+        self.database = unquote(database)
         if not all(map(_has_sensible_port, self.hosts.split(","))):
             # It is not shown, as it may be a password.
             raise store_error(

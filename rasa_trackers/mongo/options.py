@@ -33,6 +33,14 @@ def _no_port(name: str, value: Any) -> None:
 def _make_log(values: Mapping[str, Any], keep_users: bool) -> MadeLog:
     address = Address(values["url"])
     db = values["db"] or "rasa"
+    auth_source = address.options.get("authsource") or values["auth_source"]
+    if address.database not in ("", db, auth_source):
+        raise store_error(
+            f"The option 'url' of the tracker store names the database "
+            f"'{address.database}', but conversations are kept in '{db}', as 'db' says. "
+            f"Remove it from 'url', or set 'db' to it in endpoints.yml. (A database that "
+            f"knows the user is 'auth_source'.)"
+        )
     collection = values["collection"] or "conversations"
     client = create_client(
         address,
@@ -68,7 +76,7 @@ MONGO = Backend(
             "db",
             text,
             "rasa",
-            "Name of the database. One that `url` names is not used.",
+            "Name of the database. Another one in `url` is an error.",
         ),
         Option("username", _username, None, "User name, unless `url` names the user."),
         Option("password", text, None, "Password of the user."),

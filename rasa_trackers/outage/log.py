@@ -16,7 +16,12 @@ import threading
 import time
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
-from rasa_trackers.errors import is_unavailable, says_away, store_unavailable
+from rasa_trackers.errors import (
+    is_unavailable,
+    release_frames,
+    says_away,
+    store_unavailable,
+)
 from rasa_trackers.event_log import (
     Conversation,
     Entry,
@@ -133,6 +138,18 @@ class OutageLog(EventLog):
             return False
         self._whole.begin(str(error))
         return True
+
+    def before_fork(self) -> None:
+        self._probe.before_fork()
+        self._log.before_fork()
+        if self._spool is not None:
+            self._spool.before_fork()
+
+    def after_fork(self) -> None:
+        if self._spool is not None:
+            self._spool.after_fork()
+        self._log.after_fork()
+        self._probe.after_fork()
 
     def close(self) -> None:
         self._is_closed.set()
@@ -478,6 +495,7 @@ class OutageLog(EventLog):
         try:
             yield
         except Exception as error:
+            release_frames(error)
             failure = self._log.classify(error)
             if failure is not None and failure.away:
                 availability.failed(

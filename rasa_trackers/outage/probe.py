@@ -69,6 +69,18 @@ class Probe:
         if connected is not None:
             connected.threads.close(then=connected.log.close)
 
+    def before_fork(self) -> None:
+        """Prepare for a fork of this process."""
+        self._lock.acquire()
+        if self._connected is not None:
+            self._connected.log.before_fork()
+
+    def after_fork(self) -> None:
+        """Go on, in the parent."""
+        if self._connected is not None:
+            self._connected.log.after_fork()
+        self._lock.release()
+
     def _connection(self) -> _Connected:
         with self._lock:
             if self._connected is None:

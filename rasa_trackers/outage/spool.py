@@ -121,22 +121,26 @@ class Spool:
             if path is not None:
                 # Before SQLite creates it, with the rights that the umask leaves.
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._connection = sqlite3.connect(
-                ":memory:" if path is None else str(path),
-                timeout=_BUSY,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-            for pragma in (
-                "journal_mode=WAL",
-                "synchronous=FULL",
-                "secure_delete=ON",
-                "temp_store=MEMORY",
-            ):
-                self._connection.execute(f"PRAGMA {pragma}")
+            self._connection = self._connect()
             with self._transaction():
                 for statement in _TABLES.split(";")[:-1]:
                     self._connection.execute(statement)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            ":memory:" if self._path is None else str(self._path),
+            timeout=_BUSY,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "secure_delete=ON",
+            "temp_store=MEMORY",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
 
     # What waits
 
@@ -282,6 +286,22 @@ class Spool:
                 with self._transaction():
                     self._connection.execute("DELETE FROM copies")
             self._cut_log()
+
+    def before_fork(self) -> None:
+        """Close the file: a child would inherit SQLite's notes of its locks."""
+        self._lock.acquire()
+        if self.is_durable:
+            self._connection.close()
+
+    def after_fork(self) -> None:
+        """Open it again, in the parent."""
+        try:
+            if self.is_durable:
+                with self._errors():
+                    self._connection = self._connect()
+                    self._seen_version = None
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """Close the file. What waits in memory is lost."""

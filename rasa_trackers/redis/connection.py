@@ -173,7 +173,11 @@ def disconnect(client: Client, *, in_use: bool = True) -> None:
     if isinstance(client, RedisCluster):
         client.disconnect_connection_pools()
     else:
-        client.connection_pool.disconnect(inuse_connections=in_use)
+        pool = client.connection_pool
+        pool.disconnect(inuse_connections=in_use)
+        manager = getattr(pool, "sentinel_manager", None)
+        for sentinel in manager.sentinels if manager else ():
+            sentinel.connection_pool.disconnect(inuse_connections=in_use)
 
 
 def deployment(values: Mapping[str, Any]) -> Deployment:

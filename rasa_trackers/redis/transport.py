@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 import redis
 from redis.exceptions import NoScriptError
 
+from rasa_trackers.errors import release_frames
 from rasa_trackers.redis.connection import Client, disconnect
 from rasa_trackers.redis.driver import ClusterError, RedisCluster
 from rasa_trackers.redis.failures import (
@@ -50,12 +51,14 @@ class Transport:
                     return client.execute_command(
                         "EVALSHA", script.sha1, len(keys), *keys, *arguments
                     )
-                except NoScriptError:
+                except NoScriptError as error:
+                    release_frames(error)
                     # A restart, a failover or SCRIPT FLUSH. The script was not run.
                     return client.execute_command(
                         "EVAL", script.text, len(keys), *keys, *arguments
                     )
             except ClusterError as error:
+                release_frames(error)
                 # The slot moves to another node. Until that is done, the server refuses
                 # two keys of which one is missing, as the legacy key mostly is.
                 is_moving = type(error) is ClusterError and len(keys) == 2
@@ -96,6 +99,7 @@ class Transport:
                 try:
                     replies[place] = client.execute_command(*commands[place])
                 except redis.ResponseError as error:
+                    release_frames(error)
                     if not is_wrong_type(error):
                         raise
         return replies
@@ -121,7 +125,8 @@ class Transport:
             node = next(iter(_masters(client)))
             try:
                 info: Dict[str, Any] = node.info()
-            except redis.ResponseError:
+            except redis.ResponseError as error:
+                release_frames(error)
                 return {}
             return info
 

@@ -96,6 +96,8 @@ def _host(
             f"SQLite is a file and has no server, but 'url: {shown}' names one. "
             f"Remove 'url', or set 'dialect' to the database that runs there."
         )
+    if url.startswith("/") and dialect.startswith("postgres"):
+        return url  # libpq takes a folder with the server's socket as a host
     is_oracle = dialect.startswith("oracle")
     if is_oracle and url.startswith("("):
         # A complete address in Oracle's own form.
@@ -113,8 +115,9 @@ def _host(
     if not host or is_path_wrong or split.query or "@" in host:
         raise store_error(
             f"The option 'url' of the tracker store, '{shown}', is neither a host, "
-            f"nor host:port, nor a complete URL with special characters of the "
-            f"password percent-encoded. Correct it in endpoints.yml."
+            f"nor host:port, nor the folder of a PostgreSQL socket, nor a "
+            f"complete URL with special characters of the password "
+            f"percent-encoded. Correct it in endpoints.yml."
         )
     parts["port"] = own_port or parts["port"]
     parts["username"] = parts["username"] or unquote(split.username or "") or None

@@ -27,8 +27,9 @@ NO_SPACE = Failure(False, "Free space on the server's disk.", away=True)
 #: For all databases: every connection of the pool was in use for too long.
 POOL_EXHAUSTED = Failure(
     True,
-    "Every connection of the pool is in use. Raise the option 'timeout', or let the "
-    "server answer faster.",
+    "Every connection of the pool is in use. Raise the option 'timeout', the limits of "
+    "the server or of a pooler before it (default_pool_size of PgBouncer), or on "
+    "PostgreSQL POSTGRESQL_POOL_SIZE.",
 )
 #: A text that the driver or the database does not take: NUL, half a surrogate pair.
 UNSTORABLE = Failure(

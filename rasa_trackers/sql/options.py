@@ -191,7 +191,8 @@ SQL = Backend(
             "url",
             text,
             None,
-            "Host of the database server, `host:port`, or a complete URL such as "
+            "Host of the database server, `host:port`, the folder of its socket such as "
+            "`/var/run/postgresql` (PostgreSQL), or a complete URL such as "
             "`postgresql://user:password@host:5432/db`. The other options fill in what "
             "a complete URL leaves out.",
         ),

@@ -55,6 +55,8 @@ def refused(load, endpoint, *parts):
         ({"url": "mongodb://localhost/?tls=true&tlsCAFile=/no/such"}, ["/no/such"]),
         ({"url": "mongodb://localhost/?authMechanism=NONE"}, ["authmechanism"]),
         ({"url": "mongodb+srv://a.invalid"}, ["a.invalid", "endpoints.yml"]),
+        ({"url": "mongodb://localhost/prod"}, ["'prod'", "'rasa'", "'db'"]),
+        ({"url": "mongodb://localhost/prod", "db": "test"}, ["'prod'", "'test'"]),
         ({"db": "ra.sa"}, ["'db'", "'ra.sa'"]),
         ({"db": "ra sa"}, ["'db'"]),
         ({"db": ["a"]}, ["'db'", "text"]),
@@ -128,7 +130,7 @@ def test_no_credentials_where_they_are_needed(load, server):
             "password": SECRET,
         },
         {
-            "url": "mongodb://{place}/other?authSource=admin",
+            "url": "mongodb://{place}/admin?authSource=admin",
             "username": "ada",
             "password": SECRET,
             "auth_source": "admin",

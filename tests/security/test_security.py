@@ -280,6 +280,17 @@ def test_mode_that_goes_on_without_tls_is_warned_of(
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("mode", ["require", "verify-ca"])
+def test_name_that_is_not_verified_is_warned_of_once(
+    load, tls_endpoint, certificates, caplog, mode
+):
+    query = {"sslmode": mode, "sslrootcert": certificates.ca_file}
+    load({**tls_endpoint, "url": "localhost", "query": query})
+    assert caplog.text.count(f"sslmode '{mode}'") == 1
+    assert "same authority" in caplog.text
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("query", [{}, {"sslmode": "disable"}])
 def test_no_warning_where_no_tls_is_asked_for(load, endpoint, caplog, query):
     load({**endpoint, "query": query})

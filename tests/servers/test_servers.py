@@ -22,7 +22,7 @@ import pytest
 import redis
 
 import alone
-from servers import h2, postgres, silent, wheels
+from servers import debian, h2, postgres, silent, wheels
 from servers.h2 import H2Server
 from servers.mongo import MongoServer
 from servers.postgres import PostgresServer
@@ -186,7 +186,7 @@ def test_h2_whose_jar_is_broken_is_an_error(monkeypatch, tmp_path):
 
 def test_h2_that_cannot_be_had_is_an_error(monkeypatch):
     monkeypatch.setattr(h2, "JAR", "no/such.jar")
-    monkeypatch.setattr(h2.shutil, "which", lambda name: None)
+    monkeypatch.setattr(debian.shutil, "which", lambda name: None)
 
     with pytest.raises(RuntimeError, match=r"libh2-java.*no apt-get"):
         h2.jar_file()

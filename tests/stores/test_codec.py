@@ -103,7 +103,7 @@ def test_every_type_name_gives_the_class_that_rasa_finds():
         ("null", "not a Rasa event"),
         ("[]", "not a Rasa event"),
         ("{}", "not a Rasa event"),
-        ('{"event": null}', "no event type 'None'"),
+        ('{"event": null}', "no event type None"),
         ('{"event": ["user"]}', "no event type"),
         ('{"event": "holo"}', "no event type 'holo'"),
         ('{"event": "user", "parse_data": 5}', "cannot make a 'user' event"),

@@ -56,9 +56,52 @@ async def test_deleting_an_unknown_conversation_is_no_error(store, sender_id):
     assert list(await store.keys()) == []
 
 
-async def test_sender_id_that_is_no_text_is_an_error(store):
-    with pytest.raises(RasaException, match="the sender id is a int"):
-        await store.delete(1)
+@pytest.mark.parametrize("sender_id", [1, None, b"ada"])
+@pytest.mark.parametrize("method", ["delete", "retrieve", "exists", "save"])
+async def test_sender_id_that_is_no_text_is_an_error(store, method, sender_id):
+    argument = sender_id
+    if method == "save":
+        argument = tracker("x", session_start())
+        argument.sender_id = sender_id
+    with pytest.raises(RasaException, match=f"is a {type(sender_id).__name__}, not"):
+        await getattr(store, method)(argument)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda kept: kept])
+@pytest.mark.parametrize("made_anew", [False, True])
+async def test_tracker_under_way_does_not_bring_back_what_was_erased(
+    backend, make_store, copied, made_anew
+):
+    """Rasa Pro makes the store anew after a call that was refused."""
+    if made_anew and not backend.durable:
+        pytest.skip("another store in memory has other conversations")
+    store = make_store()
+    await store.save(tracker("anna", conversation(2, 2)))
+    held = await store.retrieve("anna")
+    await store.delete("anna")
+    if made_anew:
+        store = make_store()
+    under_way = copied(held)
+    events = turn("after the erasure")
+    add(under_way, events)
+    await store.save(under_way)
+    assert as_dicts(await store.retrieve_full_tracker("anna")) == dicts(events)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda kept: kept])
+async def test_tracker_under_way_goes_on_in_a_conversation_that_began_anew(
+    store, copied
+):
+    await store.save(tracker("anna", conversation(2, 2)))
+    held = await store.retrieve("anna")
+    await store.delete("anna")
+    first, second = turn("another writer's"), turn("after the erasure")
+    await store.save(tracker("anna", first))
+    under_way = copied(held)
+    add(under_way, second)
+    await store.save(under_way)
+    full = await store.retrieve_full_tracker("anna")
+    assert as_dicts(full) == dicts([*first, *second])
 
 
 async def test_deleted_conversation_begins_anew(store):

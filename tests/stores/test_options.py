@@ -174,6 +174,10 @@ def test_no_constructor_lets_the_errors_out_that_rasa_hides(
             ({"dialect": "sqlite", "query": {name: "abc"}}, ["does not take", "abc"])
             for name in ("timeout", "cached_statements", "detect_types")
         ),
+        ({"query": {"detect_type": 1}}, ["'detect_type'", "'detect_types'"]),
+        ({"query": {"mode": "ro"}}, ["'mode'", "SQLite"]),
+        ({"query": {"timeout": 5}}, ["'timeout'"]),
+        ({"dialect": "oracle", "url": "/var/run/x"}, ["'url'"]),
         ({"dialect": "a+b+c"}, ["dialect 'a+b+c'"]),
         ({"timeout": "never"}, ["'timeout'", "seconds"]),
         ({"startup_timeout": -1}, ["'startup_timeout'", "seconds"]),

@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import math
 import os
+import re
 import socket
 import threading
 import time
 import weakref
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator, Optional
 
 import sqlalchemy as sa
+import sqlalchemy.exc
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.url import URL
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import queue
 
+from rasa_trackers.errors import release_frames
 from rasa_trackers.sql.connection import create_engine
-from rasa_trackers.sql.postgresql.failures import (
-    TOO_MANY_CONNECTIONS,
-    is_read_only,
-    of_driver_error,
-)
+from rasa_trackers.sql.postgresql.failures import is_read_only
 
 logger = logging.getLogger(__name__)
 
 #: Seconds after its last use for which a connection is not tested.
 UNTESTED = 5.0
-#: Seconds to wait for a connection that comes free, before the server is asked again.
-_WAIT_FOR_FREE = 1.0
+#: Seconds between two looks whether a connection can still come free.
+_LOOK = 0.1
 
 #: Makes the planner read a conversation's newest events by the tail index, whatever its
 #: statistics say. To find 100 of 10,000 events it takes other ways otherwise: for
@@ -83,27 +83,81 @@ def postgresql_engine(
     )
     _test_idle_connections_only(engine)
     sa.event.listen(engine, "handle_error", _leave_standby)
+    sa.event.listen(engine, "handle_error", _keep_primary_message)
     return engine
 
 
 class WaitingPool(QueuePool):  # type: ignore[misc]
-    """A pool that waits for one of its connections if the server gives no new one."""
+    """A pool whose threads wait for any connection, and never for a new one alone."""
 
     # Pools log errors with user names at DEBUG; SQLAlchemy keeps its own loggers at WARN.
     _sqla_logger_namespace = "sqlalchemy.pool.WaitingPool"
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._counting = threading.Lock()
+        self._waiting = 0
+        self._growing = 0
+        self._refusal: Optional[BaseException] = None
+        self._is_disposed = False
+
+    def dispose(self) -> None:
+        self._is_disposed = True
+        super().dispose()
+
     def _do_get(self) -> Any:
-        try:
+        with contextlib.suppress(queue.Empty):
+            return self._pool.get(False)
+        if not self.checkedout():
             return super()._do_get()
-        except Exception as error:
-            if of_driver_error(error) is not TOO_MANY_CONNECTIONS:
-                raise
+        # A pooler may let a new connection wait for as long as it likes (PgBouncer in
+        # session mode), and connections in use come free meanwhile.
+        with self._counting:
+            self._waiting += 1
+            if self._growing < self._waiting and self._inc_overflow():
+                self._growing += 1
+                threading.Thread(
+                    target=self._grow, name="rasa_trackers-connecting", daemon=True
+                ).start()
+        try:
+            return self._come_free()
+        finally:
+            with self._counting:
+                self._waiting -= 1
+
+    def _come_free(self) -> Any:
+        """Wait for a connection that comes free, or is made."""
+        deadline = time.monotonic() + self._timeout
+        while time.monotonic() < deadline:
+            with contextlib.suppress(queue.Empty):
+                return self._pool.get(True, _LOOK)
             if not self.checkedout():
-                raise
-            try:
-                return self._pool.get(True, _WAIT_FOR_FREE)
-            except queue.Empty:
-                raise error from None
+                return super()._do_get()  # none is left that could come free
+        if self._refusal is not None:
+            raise self._refusal
+        raise sqlalchemy.exc.TimeoutError(
+            f"of {self.checkedout()} connections none came free within "
+            f"{self._timeout:g} seconds, and the server gave no other one"
+        )
+
+    def _grow(self) -> None:
+        """Make a connection for whoever waits."""
+        record = None
+        try:
+            record = self._create_connection()
+            self._refusal = None
+        except Exception as error:  # noqa: BLE001 - shown if no connection comes free
+            release_frames(error)
+            self._refusal = error
+        with self._counting:
+            self._growing -= 1
+        if record is None:
+            self._dec_overflow()
+        else:
+            # One that is not needed any more is closed, if the pool is full.
+            self._do_return_conn(record)
+        if self._is_disposed:
+            super().dispose()
 
 
 def set_up_connection(connection: Any) -> None:
@@ -192,6 +246,23 @@ def _leave_standby(context: Any) -> None:
     # lead to the new primary as soon as the address does.
     if is_read_only(context.original_exception):
         context.is_disconnect = True
+
+
+def _keep_primary_message(context: Any) -> None:
+    """Remove what PostgreSQL adds to its message: DETAIL shows rows with texts of users."""
+    error = context.original_exception
+    primary = getattr(getattr(error, "diag", None), "message_primary", None)
+    if primary is None:
+        return
+    key = re.search(r"^DETAIL:\s+Key (\(id\)=\(\d+\))", str(error), re.MULTILINE)
+    full = str(error)
+    error.args = (f"{primary}: {key.group(1)}" if key else primary,)
+    wrapped = context.sqlalchemy_exception
+    if wrapped is not None:
+        wrapped.args = tuple(
+            part.replace(full, error.args[0]) if isinstance(part, str) else part
+            for part in wrapped.args
+        )
 
 
 def _test_idle_connections_only(engine: sa.engine.Engine) -> None:

@@ -61,22 +61,36 @@ def with_tls(url: URL) -> URL:
     }
     url = url.update_query_dict(wanted) if wanted else url
     mode = url.query.get("sslmode") or os.environ.get("PGSSLMODE")
-    if _may_be_another_server(url, mode):
+    weakness = _weakness(url, mode)
+    if weakness:
         logger.warning(
-            "%s: with sslmode '%s' nothing shows that the server is the one you mean, "
-            "so that others could read the conversations. Set 'sslmode: verify-full' "
-            "and 'sslrootcert', the file with your authority's certificate, in "
-            "'query'.",
+            "%s: with sslmode '%s' %s. Set 'sslmode: verify-full' and 'sslrootcert', the "
+            "file with your authority's certificate, in 'query'.",
             described(url),
             mode,
+            weakness,
         )
     return url
 
 
-def _may_be_another_server(url: URL, mode: object) -> bool:
-    if mode in ("allow", "prefer"):
-        return True  # they go on without TLS
+def _weakness(url: URL, mode: object) -> str:
+    """What an ``sslmode`` lets others do; empty for nothing, and where none is set."""
     trusted = url.query.get("sslrootcert") or os.environ.get("PGSSLROOTCERT")
+    if trusted == "system":
+        return ""  # libpq takes verify-full alone then
     default = Path("~/.postgresql/root.crt").expanduser()
-    # With a root certificate, "require" verifies as verify-ca does.
-    return mode == "require" and not trusted and not default.exists()
+    # "allow" and "prefer" go on without TLS. With a root certificate, "require" verifies
+    # as "verify-ca" does.
+    if mode in ("allow", "prefer") or (
+        mode == "require" and not trusted and not default.exists()
+    ):
+        return (
+            "nothing shows that the server is the one you mean, so that others could "
+            "read the conversations"
+        )
+    if mode in ("require", "verify-ca"):
+        return (
+            "the name in the server's certificate is not verified, so that whoever has "
+            "any certificate by the same authority could read the conversations"
+        )
+    return ""

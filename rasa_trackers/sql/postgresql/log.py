@@ -220,5 +220,10 @@ class PostgreSQLEventLog(SQLEventLog):
     def _of_driver(self, error: sqlalchemy.exc.DBAPIError) -> Optional[Failure]:
         return of_driver_error(error.orig)
 
+    def close(self) -> None:
+        super().close()
+        # Some may still wait for a pooler to give them a connection.
+        self._connections.cut(self.name)
+
     def interrupt(self) -> None:
         self._connections.cut(self.name)

@@ -13,7 +13,7 @@ from rasa_trackers.event_log import START, Entry, Failure, User
 from rasa_trackers.sql.log import SQLEventLog
 from rasa_trackers.sql.rows import fetch_from_driver, in_parts, row
 from rasa_trackers.sql.sqlite.damaged import DamagedText, LenientReading
-from rasa_trackers.sql.sqlite.engine import immediate
+from rasa_trackers.sql.sqlite.engine import FilePool, cut_log, immediate
 from rasa_trackers.sql.sqlite.failures import of_driver
 from rasa_trackers.sql.sqlite.setup import KEEP_LAST_ID, LAST_ID, set_up
 
@@ -95,6 +95,29 @@ class SQLiteEventLog(SQLEventLog):
             connection.exec_driver_sql(KEEP_LAST_ID)
         return super()._erase(connection, sender_id)
 
+    def replace(
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User] = None,
+    ) -> Optional[int]:
+        end = super().replace(sender_id, entries, after, user)
+        if end is not None:
+            cut_log(self.engine, self.name)
+        return end
+
+    def delete(self, sender_id: str) -> bool:
+        erased = super().delete(sender_id)
+        # Also where nothing is found: an earlier attempt may have died before this.
+        cut_log(self.engine, self.name)
+        return erased
+
+    def _erase_expired(self, sender_ids: Sequence[str]) -> None:
+        super()._erase_expired(sender_ids)
+        if sender_ids:
+            cut_log(self.engine, self.name)
+
     def _fetch(self, result: Any) -> Sequence[Any]:
         try:
             return fetch_from_driver(result, self.engine.dialect)
@@ -106,6 +129,14 @@ class SQLiteEventLog(SQLEventLog):
         if isinstance(error, DamagedText):
             return Failure(True)  # the log reads leniently from now on
         return super().classify(error)
+
+    def before_fork(self) -> None:
+        if isinstance(self.engine.pool, FilePool):
+            self.engine.pool.before_fork(self.name)
+
+    def after_fork(self) -> None:
+        if isinstance(self.engine.pool, FilePool):
+            self.engine.pool.after_fork()
 
     def _of_driver(self, error: sqlalchemy.exc.DBAPIError) -> Optional[Failure]:
         return of_driver(error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rasa_trackers.sql.sqlite.engine import immediate
+from rasa_trackers.sql.sqlite.engine import create_private_file, immediate
 
 if TYPE_CHECKING:
     from rasa_trackers.sql.sqlite.log import SQLiteEventLog
@@ -33,6 +33,7 @@ def set_up(log: SQLiteEventLog) -> bool:
     Returns:
         Whether the table ``events`` never gives an id twice.
     """
+    create_private_file(log.engine.url)
     with log.engine.connect() as connection:
         # The file keeps this mode. Some network file systems cannot have it: there the
         # file keeps its own mode, which is as safe and slower.
