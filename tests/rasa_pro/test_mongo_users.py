@@ -168,7 +168,7 @@ async def test_user_is_carried_over_by_an_append_that_is_refused(rasas, log):
     assert log.append("ada", entries("a"), START, User("v", 1.0)) is None
     assert [found.events for found in log.conversations_of("u")] == [events]
     assert sender_ids(log, "v") == []
-    assert log.count_conversations(0.0) == 1
+    assert sum(log.count_conversations(0.0)) == 1
 
 
 async def test_rasas_document_is_not_answered_beside_the_open_bucket(rasas, log):
@@ -180,7 +180,7 @@ async def test_rasas_document_is_not_answered_beside_the_open_bucket(rasas, log)
     # Nor does it take another one's place.
     assert sender_ids(log, "u", limit=1) == ["ada"]
     assert sender_ids(log, "v") == ["grace"]
-    assert log.count_conversations(0.0) == 2
+    assert sum(log.count_conversations(0.0)) == 2
 
 
 @pytest.mark.parametrize("continued", [False, True])
@@ -192,7 +192,7 @@ async def test_rasas_document_is_not_answered_after_deletion(
         log.append("ada", entries("a"), end(log, "ada"))
     assert log.delete("ada") is True
     assert sender_ids(log, "u") == []
-    assert log.count_conversations(0.0) == 0
+    assert sum(log.count_conversations(0.0)) == 0
     assert collection.count_documents({}) == 0
 
 
@@ -205,7 +205,7 @@ async def test_rasas_document_is_not_answered_after_expiry(
     log.append("ada", entries("a"), end(log, "ada"))
     collection.delete_one({"_id": "open:ada"})
     assert sender_ids(log, "u") == []
-    assert log.count_conversations(0.0) == 0
+    assert sum(log.count_conversations(0.0)) == 0
     log.append("ada", entries("b"), START)
     assert sender_ids(log, "u") == []
     assert not BOTH & set(open_bucket(collection))
@@ -230,8 +230,8 @@ def test_number_as_sender_id_of_old_versions(log, collection, continued):
     assert log.conversations_of("u") == [
         Conversation("7", old[0]["timestamp"], expected)
     ]
-    assert log.count_conversations(0.0) == 1
-    assert log.count_conversations(2e9) == 0
+    assert sum(log.count_conversations(0.0)) == 1
+    assert sum(log.count_conversations(2e9)) == 0
     log.delete("7")
     assert sender_ids(log, "u") == []
 
@@ -246,14 +246,14 @@ def test_of_two_documents_of_rasas_own_store_one_counts(log, collection):
     assert sender_ids(log, "u") == sender_ids(log, "w") == []
     (found,) = log.conversations_of("v")
     assert len(found.events) == len(old)
-    assert log.count_conversations(0.0) == 1
+    assert sum(log.count_conversations(0.0)) == 1
 
 
 @pytest.mark.parametrize("document", [{"events": []}, {}, {"events": None}])
 def test_document_without_events_is_nobodys_conversation(log, collection, document):
     collection.insert_one({"sender_id": "ada", "user_id": "u", **document})
     assert log.conversations_of("u") == []
-    assert log.count_conversations(0.0) == 0
+    assert sum(log.count_conversations(0.0)) == 0
 
 
 async def test_conversation_is_continued_by_tracker_and_found(rasas, store):
@@ -315,7 +315,7 @@ def test_count_is_one_round_trip(watched, commands):
     for number in range(50):
         watched.append(str(number), many(3), START)
     commands.names.clear()
-    assert watched.count_conversations(0.0) == 50
+    assert sum(watched.count_conversations(0.0)) == 50
     assert commands.names == ["aggregate"]
 
 
@@ -349,8 +349,8 @@ def test_newest_event_that_has_a_bucket_of_its_own(log, collection):
     large = large._replace(data=large.data + " " * 600_000)
     log.append("ada", [*many(3), large], START, User("u", 5.0))
     assert open_bucket(collection)["log"] == []
-    assert log.count_conversations(20.0) == 1
-    assert log.count_conversations(21.0) == 0
+    assert sum(log.count_conversations(20.0)) == 1
+    assert sum(log.count_conversations(21.0)) == 0
     assert log.append("ada", [], end(log, "ada"), User("v", None)) is not None
     assert log.conversations_of("v")[0].events == [*texts(many(3)), large.data]
 
@@ -496,7 +496,7 @@ async def test_erasure_whose_process_dies(rasas, make_store, dying, method, old)
     log.append("ada", many(600), end(log, "ada") if old else START, User("u", 5.0))
     dying(log, method, log.delete, "ada")
     assert sender_ids(log, "u") == (["ada"] if method == "update_one" else [])
-    assert log.count_conversations(0.0) == (method == "update_one")
+    assert sum(log.count_conversations(0.0)) == (method == "update_one")
     if method != "update_one":
         assert log.read_back("ada").user_id is None
     # The next start finishes it.
@@ -561,9 +561,8 @@ def test_index_that_is_refused_is_a_warning(load, caplog, backend):
         client.admin.command(
             "configureFailPoint", "failCommand", mode="alwaysOn", data=data
         )
-        log = load(
-            {"type": "rasa_trackers.MongoTrackerStore", "url": server.url()}
-        )._log
+        endpoint = {"type": "rasa_trackers.MongoTrackerStore", "url": server.url()}
+        log = backend_log(load(endpoint))
         assert "index user_id_1 on user_id could not be created" in caplog.text
         assert "with the options {'sparse': True}" in caplog.text
         assert "user_id_1" not in client.rasa.conversations.index_information()
