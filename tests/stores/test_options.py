@@ -389,4 +389,4 @@ def test_database_in_memory_is_warned_of(load, caplog):
 async def test_flag_as_text_has_its_meaning(load, endpoint, text):
     option = "retrieve_events_from_previous_conversation_sessions"
     store = load({**endpoint, option: text})
-    assert store._all_sessions is (text.lower() == "true")
+    assert store._gives_all_sessions is (text.lower() == "true")
