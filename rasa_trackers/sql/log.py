@@ -362,20 +362,28 @@ class SQLEventLog(SQLReading):
         with self.engine.connect() as connection:
             overdue = self.statements.overdue.limit(_PURGE_BATCH)
             sender_ids = connection.execute(overdue).scalars().all()
-        self._erase_expired(sender_ids)
-        return len(sender_ids)
+        return self._erase_expired(sender_ids)
 
-    def _erase_expired(self, sender_ids: Sequence[str]) -> None:
+    def _erase_expired(self, sender_ids: Sequence[str]) -> int:
+        """Erase those that have expired; gives how many rows of expiry are gone.
+
+        Whoever goes on until nothing is gone comes to an end, also where a sender id is
+        damaged and names no row.
+        """
+        gone = 0
         self._find_tables_again()
         for sender_id in sender_ids:
             with self._writing(sender_id) as connection:
                 # Checked under the lock: a message may have come in meanwhile.
                 if self._is_expired(connection, sender_id):
                     self._erase(connection, sender_id)
+                    gone += 1
                 # A date that does not hold remains where a log without expiry went on.
-                connection.execute(
+                overdue = connection.execute(
                     self.statements.delete_overdue, {"sender_id": sender_id}
                 )
+                gone += overdue.rowcount
+        return gone
 
     # Errors and end
 

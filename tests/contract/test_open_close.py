@@ -68,3 +68,27 @@ def test_confirm_is_harmless(log):
     log.confirm("ada")
     assert all_sender_ids(log) == ["ada"]
     assert stored(log, "ada") == ["a"]
+
+
+def test_log_goes_on_after_a_fork_of_its_process(log):
+    """What a child may do with it: ``tests/faults/test_processes.py``."""
+    position = add(log, "ada", "a")
+    for text in ("b", "c"):
+        log.before_fork()
+        log.after_fork()
+        assert log.append("ada", entries(text), position)
+        position = log.read_back("ada").events[-1].position
+    assert stored(log, "ada") == ["a", "b", "c"]
+
+
+def test_fork_waits_for_calls_that_are_under_way(log):
+    with ThreadPoolExecutor(4) as threads:
+        calls = [
+            threads.submit(add, log, f"sender {number}", "a") for number in range(100)
+        ]
+        for _ in range(10):
+            log.before_fork()
+            log.after_fork()
+        for call in calls:
+            call.result()
+    assert len(all_sender_ids(log)) == 100

@@ -113,10 +113,28 @@ class SQLiteEventLog(SQLEventLog):
         cut_log(self.engine, self.name)
         return erased
 
-    def _erase_expired(self, sender_ids: Sequence[str]) -> None:
-        super()._erase_expired(sender_ids)
+    def _erase_expired(self, sender_ids: Sequence[str]) -> int:
+        gone = super()._erase_expired(sender_ids)
+        if sender_ids and not gone:
+            gone = self._erase_damaged()
         if sender_ids:
             cut_log(self.engine, self.name)
+        return gone
+
+    def _erase_damaged(self) -> int:
+        """Erase overdue dates whose sender ids are no UTF-8, and so name nothing."""
+        with immediate(self.engine) as connection:
+            overdue = connection.exec_driver_sql(
+                "SELECT rowid, CAST(sender_id AS BLOB) "  # noqa: S608 - a constant
+                "FROM rasa_trackers_expiry "
+                f"WHERE expires_at <= {self._now}"
+            ).all()
+            damaged = [rowid for rowid, name in overdue if not _is_utf_8(name)]
+            for rowid in damaged:
+                connection.exec_driver_sql(
+                    "DELETE FROM rasa_trackers_expiry WHERE rowid = ?", (rowid,)
+                )
+        return len(damaged)
 
     def _fetch(self, result: Any) -> Sequence[Any]:
         try:
@@ -140,3 +158,11 @@ class SQLiteEventLog(SQLEventLog):
 
     def _of_driver(self, error: sqlalchemy.exc.DBAPIError) -> Optional[Failure]:
         return of_driver(error)
+
+
+def _is_utf_8(text: bytes) -> bool:
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
