@@ -220,7 +220,10 @@ def test_the_suite_finds_the_services(docker: Dict[str, str]) -> None:
 
 #: What is run of the suite.
 SUITE = "tests/contract/test_append.py"
-TESTS = ["test_append_gives_the_position_of_the_last_entry", "test_append_goes_on_at_the_end"]
+TESTS = [
+    "test_append_gives_the_position_of_the_last_entry",
+    "test_append_goes_on_at_the_end",
+]
 
 
 def test_the_baked_image_holds_the_package_and_nothing_of_this_machine(
