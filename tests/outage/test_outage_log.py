@@ -14,7 +14,7 @@ import pytest
 from outage.flaky import READ_ONLY, REFUSED, UP, Connection, FakeProbe, entry, texts
 from rasa_trackers.appending import append_once
 from rasa_trackers.errors import is_unavailable, store_unavailable
-from rasa_trackers.event_log import START
+from rasa_trackers.event_log import START, Page
 from rasa_trackers.memory.log import MemoryEventLog
 from rasa_trackers.outage import availability
 from rasa_trackers.outage.log import OutageLog
@@ -408,4 +408,19 @@ def test_what_another_process_has_erased_is_not_stored(database, open_log, tmp_p
     database.state = UP
     until(is_stored(log))
     assert texts(database, "ada") == []
+    spool.close()
+
+
+def test_spool_goes_on_when_its_disk_has_space_again(tmp_path):
+    spool = Spool(tmp_path / "spool", 10_000_000)
+    page = Page([], complete=True)
+    pages = "PRAGMA max_page_count="
+    spool._connection.execute(f"{pages}1").fetchall()
+    with pytest.raises(Exception, match="cannot be used") as raised:
+        spool.append("ada", [entry("x" * 1_000_000)], START, None, page)
+    assert not is_unavailable(raised.value)
+    assert not spool.waits("ada")
+    spool._connection.execute(f"{pages}{2**30}").fetchall()
+    assert spool.append("ada", [entry("a")], START, None, page) is not None
+    assert spool.waits("ada")
     spool.close()
