@@ -1,7 +1,7 @@
 """Conversations that stay where they are while Rasa is replaced by another one.
 
-Needs an environment per generation: ``nox -s generations`` makes them. Without it these
-tests are skipped.
+Needs an environment for each generation, which a variable names (see ``generation``).
+Without it these tests are skipped. No session of Nox makes these environments yet.
 """
 
 from __future__ import annotations

@@ -27,7 +27,6 @@ from conversations import (
     turn,
 )
 from rasa_api import backend_log
-from rasa_trackers import store_options
 from rasa_trackers.event_log import START, Entry, User
 from rasa_trackers.redis.keys import Namespace, hash_tag
 from rasa_trackers.redis.scripts import MIGRATE_LEGACY, sha1_of
@@ -1011,7 +1010,7 @@ def test_every_option_stands_in_the_readme():
     from rasa_trackers.redis.options import REDIS
 
     section = README.partition("\n### Redis\n")[2].partition("\n### ")[0]
-    for option in (*REDIS.options, *store_options.COMMON):
+    for option in REDIS.options:
         assert f"| `{option.name}`" in section, option.name
 
 
