@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import importlib.util
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any, Callable
@@ -15,6 +16,10 @@ import rasa_trackers
 
 
 def pytest_configure() -> None:
+    # A shell lets what it starts in the background ignore Ctrl-C. So would the programs
+    # that the tests start and interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sources = Path(__file__).parents[1] / "rasa_trackers"
     if Path(rasa_trackers.__file__).parent == sources and "CI" in os.environ:
         raise pytest.UsageError(

@@ -7,6 +7,7 @@ tests of event logs run where it is not installed.
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Callable, Iterator, List
 
 import pytest
@@ -91,6 +92,10 @@ def load() -> Iterator[Callable[..., TrackerStore]]:
             store._shared.threads._pool.shutdown()  # and see what runs to its end
             engine = getattr(backend_log(store), "engine", None)
             if engine is not None and hasattr(engine.pool, "checkedout"):
+                # A hand-over has threads of its own.
+                end = time.monotonic() + 60
+                while engine.pool.checkedout() and time.monotonic() < end:
+                    time.sleep(0.01)
                 assert engine.pool.checkedout() == 0
         if hasattr(store, "close"):
             store.close()

@@ -38,7 +38,7 @@ ERRORS = [
         True,
         "sentinel_ssl: false",
     ),
-    (exceptions.ClusterError("TTL exhausted."), True, True, ""),
+    (exceptions.ClusterError("TTL exhausted."), True, False, "SETSLOT"),
     (exceptions.RedisClusterException("cannot be connected"), True, True, ""),
     (exceptions.TryAgainError("x"), True, False, "SETSLOT"),
     (response("TRYAGAIN the slot is moving"), True, False, "SETSLOT"),
