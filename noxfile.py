@@ -46,16 +46,9 @@ EVERYWHERE = [
     "tests/stores/test_tracker_store.py",
 ]
 # On the newest Python of the oldest and the newest Rasa, whose drivers differ most: what
-# every backend promises, which depends on the drivers alone, and what each does beyond.
-CONTRACT_AND_STORES = [
+# every backend promises, which depends on the drivers alone.
+CONTRACT = [
     "tests/contract",
-    "tests/mongo_store",
-    "tests/oracle",
-    "tests/redis_store",
-    "tests/sql",
-    "tests/stores/test_erasure.py",
-    "tests/stores/test_event_broker.py",
-    "tests/stores/test_expiry.py",
     "tests/tooling",
 ]
 # Once, on Rasa Open Source, since a server of Rasa Pro asks for a licence:
@@ -139,7 +132,7 @@ def tests(session: nox.Session) -> None:
             paths = list(EVERYWHERE)
             if python == choice.pythons[-1]:
                 extreme = choice in (tested[0], tested[-1])
-                paths += CONTRACT_AND_STORES if extreme else []
+                paths += CONTRACT if extreme else []
                 paths += END_TO_END if choice.generation == OPEN_SOURCE else []
             path = machine.found[python]
             outcomes.append(_outcome(session, choice.generation, python, path, paths))
