@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -79,10 +80,8 @@ async def test_the_example_is_a_tracker_store(load, tmp_path, monkeypatch):
 
 
 def test_the_endpoints_of_the_example_name_its_class():
-    from rasa.shared.utils.io import read_yaml_file
-
-    endpoints = read_yaml_file(str(CHECKOUT / "docs" / "examples" / "endpoints.yml"))
-    assert endpoints == {
+    endpoints = CHECKOUT / "docs" / "examples" / "endpoints.yml"
+    assert YAML(typ="safe").load(endpoints) == {
         "tracker_store": {
             "type": "json_lines.store.JsonLinesTrackerStore",
             "url": "/var/lib/rasa/conversations",
