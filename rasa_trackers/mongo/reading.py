@@ -77,7 +77,8 @@ def read_page(
         if end <= oldest:
             break
     events = [event for run in reversed(runs) for event in run]
-    page = Page(events, end <= bucket["base"], bucket.get(USER_ID))
+    user_id = bucket.get(USER_ID) if events else None
+    page = Page(events, end <= bucket["base"], user_id)
     return page, end <= oldest
 
 
