@@ -197,6 +197,9 @@ def mapping(name: str, value: Any) -> Dict[str, Any]:
     if value is None:
         return {}
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        for each in (*value, *value.values()):
+            if isinstance(each, str):
+                _check_characters(name, each)
         return dict(value)
     raise store_error(
         f"The option '{name}' of the tracker store must be a mapping of names to "

@@ -15,6 +15,7 @@ CHECKOUT = Path(__file__).parents[2]
 #: Begins a program in which importing Rasa is an error.
 WITHOUT_RASA = """
 import sys
+sys.path.remove("")  # the sources, where the wheel is tested
 class NoRasa:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] == "rasa":
