@@ -38,29 +38,23 @@ os.environ.pop("PYTHONPATH", None)
 # From bytecode Rasa starts in a third of the time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# `nox -s tests` runs these, and `nox -s matrix` all. On each Rasa and Python:
-CONTRACT = [
-    "tests/test_codec.py",
-    "tests/test_event_log.py",
-    "tests/test_hanging.py",
-    "tests/test_memory.py",
-    "tests/test_package.py",
-    "tests/test_pythons.py",
+# `nox -s tests` runs these, and `nox -s matrix` all. On each Rasa and Python: what Rasa
+# calls, on every backend.
+EVERYWHERE = [
+    "tests/stores/test_codec.py",
+    "tests/stores/test_memory.py",
+    "tests/stores/test_tracker_store.py",
 ]
-# On the newest Python of the oldest and the newest Rasa, whose drivers differ most:
-STORES = [
-    "tests/test_erasure.py",
-    "tests/test_event_broker.py",
-    "tests/test_mongo.py",
-    "tests/test_oracle.py",
-    "tests/test_redis.py",
-    "tests/test_sql.py",
-    "tests/test_tracker_store.py",
+# On the newest Python of the oldest and the newest Rasa, whose drivers differ most: what
+# every backend promises, which depends on the drivers alone.
+CONTRACT = [
+    "tests/contract",
+    "tests/tooling",
 ]
 # Once, on Rasa Open Source, since a server of Rasa Pro asks for a licence:
 END_TO_END = [
     (
-        "tests/test_end_to_end.py::"
+        "tests/end_to_end/test_end_to_end.py::"
         "test_a_conversation_goes_on_after_the_server_was_killed[postgresql]"
     ),
 ]
@@ -135,9 +129,10 @@ def tests(session: nox.Session) -> None:
     outcomes = []
     for choice in tested:
         for python in choice.pythons:
-            paths = list(CONTRACT)
+            paths = list(EVERYWHERE)
             if python == choice.pythons[-1]:
-                paths += STORES if choice in (tested[0], tested[-1]) else []
+                extreme = choice in (tested[0], tested[-1])
+                paths += CONTRACT if extreme else []
                 paths += END_TO_END if choice.generation == OPEN_SOURCE else []
             path = machine.found[python]
             outcomes.append(_outcome(session, choice.generation, python, path, paths))
@@ -332,6 +327,15 @@ def torture(session: nox.Session) -> None:
     tortured = ["benchmarks/torture.py", *session.posargs]
     session.run("python", *tortured, env=BENCHMARK, interrupt_timeout=30)
     session.run("python", "benchmarks/report.py", "--only", "torture")
+
+
+@nox.session(python=PYTHON, default=False)
+def outage(session: nox.Session) -> None:
+    """Lets the database go away under a real Rasa; takes seconds and a store."""
+    install(session, *OPEN_SOURCE.requirements, ".", "--group", "bench")
+    measured = ["benchmarks/outage.py", *session.posargs]
+    session.run("python", *measured, env=BENCHMARK, interrupt_timeout=30)
+    session.run("python", "benchmarks/report.py", "--only", "outage")
 
 
 # Programs that build and run images, each with the Debian package that has it.

@@ -20,8 +20,18 @@ class Place(NamedTuple):
 
     #: Of the table `stores.KINDS`.
     kind: str
-    #: What a driver needs to connect.
-    address: Dict[str, Any]
+    #: The tracker_store section of an endpoints.yml for one of its databases.
+    endpoint: Dict[str, Any]
+
+    def options(self, name: str) -> Dict[str, Any]:
+        """What a tracker store's class is given for a database, ours as Rasa's own."""
+        others = ("type", "url", "db")
+        options = {
+            key: each for key, each in self.endpoint.items() if key not in others
+        }
+        if "url" in self.endpoint:
+            options["host"] = self.endpoint["url"]
+        return {**options, "db": int(name) if name.isdigit() else name}
 
 
 class Shape(NamedTuple):
@@ -42,10 +52,10 @@ def sender_of(contender: str, shape: Shape) -> str:
 
 
 class Bench(Protocol):
-    """Where contenders are: a `workbench.Workbench`, here or in another process."""
+    """Where contenders are: a `worker.Worker`, here or in another process."""
 
     def call(self, method: str, **arguments: Any) -> Any:
-        """Call a method of the workbench."""
+        """Call a method of the worker."""
 
 
 class Case:

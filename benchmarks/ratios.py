@@ -9,10 +9,11 @@ import statistics
 import sys
 from typing import Dict, List, NamedTuple, Tuple
 
+from measured_servers import STORES
+from measured_servers import opened as opened_server
 from measuring import Case, Shape, measure
-from places import STORES
 from stores import OURS, RASAS
-from workbench import Workbench
+from worker import Worker
 
 #: The limits of the design, made wide for machines that are busy.
 TIMES_FASTER_THAN_RASAS = 3.0
@@ -40,15 +41,15 @@ class Ratio(NamedTuple):
         return f"{'ok  ' if self.kept else 'SLOW'} {self.what}: {self.value:.1f}"
 
 
-def ratios(name: str, bench: Workbench) -> List[Ratio]:
+def ratios(name: str, bench: Worker) -> List[Ratio]:
     """Measure a store.
 
     Args:
-        name: Of the table `STORES`.
+        name: One of `STORES`.
         bench: Where.
     """
     wanted = ((OURS, YOUNG), (OURS, OLD), (OURS, ONE_SESSION), (RASAS, ONE_SESSION))
-    with STORES[name].open() as opened:
+    with opened_server(name) as opened:
         names = {which: opened.new_database() for which in (OURS, RASAS)}
         missing = bench.call("open", names=names, **opened.place._asdict())
         assert not missing, missing
@@ -84,7 +85,7 @@ def ratios(name: str, bench: Workbench) -> List[Ratio]:
     ]
 
 
-def check(name: str, bench: Workbench) -> bool:
+def check(name: str, bench: Worker) -> bool:
     """Measure a store and print the ratios; whether all limits are kept."""
     for _ in range(ATTEMPTS):
         found = ratios(name, bench)
@@ -96,7 +97,7 @@ def check(name: str, bench: Workbench) -> bool:
 
 def main(names: List[str]) -> int:
     """Check stores; the exit code."""
-    bench = Workbench()
+    bench = Worker()
     kept = [check(name, bench) for name in names]
     return 0 if all(kept) else 1
 

@@ -22,9 +22,10 @@ import matplotlib as mpl
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"
 TORTURE = FOLDER / "torture.json"
+OUTAGE = FOLDER / "outage.json"
 PICTURE = FOLDER / "turn.svg"
 README = FOLDER.parent / "README.md"
-BENCHMARK_MARK, TORTURE_MARK = "benchmark", "torture"
+BENCHMARK_MARK, TORTURE_MARK, OUTAGE_MARK = "benchmark", "torture", "outage"
 
 #: Events and sessions of the rows in the table; the picture has them all.
 ROWS = [(100, 1), (1_000, 1), (10_000, 1), (10_000, 100)]
@@ -307,6 +308,12 @@ def torture_section(data: Dict[str, Any]) -> str:
         [kind, *(str(one["faults"].get(kind) or "") for one in stores.values())]
         for kind in kinds
     ]
+    for name, label in (
+        ("risked", "acknowledged in an outage by a process that was killed in it"),
+        ("risked_and_lost", "of these lost, all with `spool: memory`"),
+    ):
+        if all(name in one for one in stores.values()):
+            rows.append([label, *(f"{one[name]:,}" for one in stores.values())])
     failed = (sum(one["failures"].values()) for one in stores.values())
     rows.append(["saves that failed with an error", *map(str, failed)])
     machine, versions = data["machine"], dict(data["versions"])
@@ -319,6 +326,40 @@ def torture_section(data: Dict[str, Any]) -> str:
         + ". `nox -s torture` does it on yours."
     )
     return "\n\n".join((explanation, _markdown(["", *stores], rows), where))
+
+
+def outage_section(data: Dict[str, Any]) -> str:
+    """What people notice of an outage, between its markers in the README."""
+    wanted = data["outages"][0]["wanted_a_minute"]
+    head = [
+        f"{data['store']}, {data['seconds']:.0f} s",
+        f"answers a minute, of {wanted:.0f}",
+        "seconds an answer, median (worst)",
+        "right answers",
+        "messages lost",
+    ]
+    rows = []
+    for one in data["outages"]:
+        store = f"Rasa {data['versions']['Rasa']}" if one["own"] else "rasa_trackers"
+        times = f"{one['median_seconds']:.2f} ({one['worst_seconds']:.1f})"
+        rows.append(
+            [
+                f"server {one['kind']}: {store}",
+                f"{one['answers_a_minute']:.0f}",
+                times,
+                f"{one['right']} of {one['messages']}",
+                f"{one['lost']} of {one['messages']}",
+            ]
+        )
+    machine, versions = data["machine"], data["versions"]
+    names = ["Rasa", "Python", "redis-py", "psycopg2", "Redis", "PostgreSQL"]
+    where = (
+        f"{data['date'][:10]}, {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['system']}; "
+        + ", ".join(f"{name} {versions[name]}" for name in names if name in versions)
+        + ". `nox -s outage` measures on yours."
+    )
+    return "\n\n".join((_markdown(head, rows), where))
 
 
 def write_section(readme: Path, mark: str, text: str, *, check: bool = False) -> None:
@@ -421,10 +462,11 @@ def _panel(axis: Any, report: Report, store: str) -> None:
 def main() -> int:
     """Write all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    marks = (BENCHMARK_MARK, TORTURE_MARK)
-    parser.add_argument("--only", choices=marks, help="leave the other one as it is")
+    marks = (BENCHMARK_MARK, TORTURE_MARK, OUTAGE_MARK)
+    parser.add_argument("--only", choices=marks, help="leave the others as they are")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the data file")
-    parser.add_argument("--torture", type=Path, default=TORTURE, help="the other one")
+    parser.add_argument("--torture", type=Path, default=TORTURE, help="another one")
+    parser.add_argument("--outage", type=Path, default=OUTAGE, help="another one")
     parser.add_argument("--picture", type=Path, default=PICTURE)
     parser.add_argument("--readme", type=Path, default=README)
     parser.add_argument("--check", action="store_true", help="change nothing")
@@ -441,6 +483,10 @@ def main() -> int:
         survived = torture_section(data)
         write_section(options.readme, TORTURE_MARK, survived, check=options.check)
         print(survived)
+    if options.only in (None, OUTAGE_MARK):
+        noticed = outage_section(json.loads(options.outage.read_text(encoding="utf-8")))
+        write_section(options.readme, OUTAGE_MARK, noticed, check=options.check)
+        print(noticed)
     return 0
 
 

@@ -22,11 +22,13 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import psutil
 
+from backends import BACKENDS
+from measured_servers import STORES, Opened
+from measured_servers import opened as opened_server
 from measuring import Case, Shape, measure, sender_of, spread
-from places import STORES, Opened, Store
 
 RESULTS = Path(__file__).with_name("results.json")
-WORKBENCH = Path(__file__).with_name("workbench.py")
+WORKER = Path(__file__).with_name("worker.py")
 
 OURS, RASAS, FLOOR = "ours", "rasa", "floor"
 
@@ -85,7 +87,7 @@ class Process:
         """
         self.label = label
         self._process = subprocess.Popen(  # noqa: S603 - our own program
-            [python, "-W", "ignore", str(WORKBENCH)],
+            [python, "-W", "ignore", str(WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -94,7 +96,7 @@ class Process:
         self.versions: Dict[str, str] = self.call("versions")
 
     def call(self, method: str, **arguments: Any) -> Any:
-        """Call a method of `workbench.Workbench`.
+        """Call a method of `worker.Worker`.
 
         Raises:
             RuntimeError: with the traceback there.
@@ -322,10 +324,10 @@ def lists(opened: Opened, found: Sequence[Contender], size: Size) -> Any:
 
 
 def run(
-    store: Store, processes: Sequence[Process], size: Size, missing: Dict[str, str]
+    name: str, processes: Sequence[Process], size: Size, missing: Dict[str, str]
 ) -> Dict[str, Any]:
     """Measure one store."""
-    with store.open() as opened:
+    with opened_server(name) as opened:
         with contenders(opened, processes, missing) as found:
             taken, parts, memory = turns(opened, found, size)
         with contenders(opened, processes, missing) as found:
@@ -389,11 +391,11 @@ def main(options: argparse.Namespace) -> int:
     try:
         turn = processes[0].call("turn")
         for name in options.stores:
-            store = STORES[name]
+            label = BACKENDS[name].label
             begin = time.monotonic()
-            found[store.name] = run(store, processes, size, missing)
+            found[label] = run(name, processes, size, missing)
             seconds = time.monotonic() - begin
-            print(f"{store.name}: measured in {seconds:.0f} s", flush=True)
+            print(f"{label}: measured in {seconds:.0f} s", flush=True)
     finally:
         for process in processes:
             process.close()

@@ -6,7 +6,7 @@ long the session is and in which form the events are stored, makes no trackers, 
 does not see to other writers; a store can come near it and not below.
 
 All that is here runs in a process with a Rasa of its own; what the servers are, and
-where, is said in `places`.
+where, is said in `measured_servers`.
 """
 
 import asyncio
@@ -408,14 +408,12 @@ class Kind(NamedTuple):
 
     Attributes:
         class_name: Name of the class, here and in Rasa.
-        options: What both classes are given, for a database of a name.
         undo: Puts conversations back in that database.
         floor: The driver alone there, on the tables of ours.
         stored: Bytes that all conversations take there.
     """
 
     class_name: str
-    options: Callable[[Place, str], Dict[str, Any]]
     undo: Callable[[Place, str], Undo]
     floor: Callable[[Place, str, str], Floor]
     stored: Callable[[Place, str], int]
@@ -423,7 +421,7 @@ class Kind(NamedTuple):
 
 def _sqlite(place: Place, name: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        str(Path(place.address["folder"], name)),
+        name,
         isolation_level=None,
         check_same_thread=False,
         timeout=60,
@@ -435,28 +433,22 @@ def _sqlite(place: Place, name: str) -> sqlite3.Connection:
 def _sqlite_bytes(place: Place, name: str) -> int:
     with contextlib.closing(_sqlite(place, name)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return Path(place.address["folder"], name).stat().st_size
+    return Path(name).stat().st_size
 
 
 def _postgresql(place: Place, name: str) -> Any:
-    where = {key: place.address[key] for key in ("host", "port", "user", "password")}
-    connection = psycopg2.connect(dbname=name, **where)
+    where = place.endpoint
+    connection = psycopg2.connect(
+        dbname=name,
+        host=where["url"],
+        port=where["port"],
+        user=where["username"],
+        password=where["password"],
+    )
     connection.autocommit = True
     for setting in ("enable_sort", "enable_incremental_sort"):
         connection.cursor().execute(f"SET {setting} TO off")  # as ours does
     return connection
-
-
-def _postgresql_options(place: Place, name: str) -> Dict[str, Any]:
-    address = place.address
-    return {
-        "dialect": "postgresql",
-        "host": address["host"],
-        "port": address["port"],
-        "username": address["user"],
-        "password": address["password"],
-        "db": name,
-    }
 
 
 def _postgresql_bytes(place: Place, name: str) -> int:
@@ -467,7 +459,7 @@ def _postgresql_bytes(place: Place, name: str) -> int:
 
 
 def _redis(place: Place, name: str) -> "redis.Redis[bytes]":
-    return redis.Redis(db=int(name), **place.address)
+    return redis.Redis(**place.options(name))
 
 
 def _redis_bytes(place: Place, name: str) -> int:
@@ -478,7 +470,7 @@ def _redis_bytes(place: Place, name: str) -> int:
 
 
 def _mongo(place: Place, name: str) -> Any:
-    client: Any = pymongo.MongoClient(place.address["url"])
+    client: Any = pymongo.MongoClient(place.endpoint["url"])
     durable = WriteConcern(w="majority", j=True)
     return client[name].get_collection("conversations", write_concern=durable)
 
@@ -490,31 +482,24 @@ def _mongo_bytes(place: Place, name: str) -> int:
 KINDS: Dict[str, Kind] = {
     "sqlite": Kind(
         "SQLTrackerStore",
-        lambda place, name: {
-            "dialect": "sqlite",
-            "db": str(Path(place.address["folder"], name)),
-        },
         lambda place, name: SQLUndo(_sqlite(place, name), "?"),
         lambda place, ours, _floors: SQLiteFloor(_sqlite(place, ours)),
         _sqlite_bytes,
     ),
     "postgresql": Kind(
         "SQLTrackerStore",
-        _postgresql_options,
         lambda place, name: SQLUndo(_postgresql(place, name), "%s"),
         lambda place, ours, _floors: PostgreSQLFloor(_postgresql(place, ours)),
         _postgresql_bytes,
     ),
     "redis": Kind(
         "RedisTrackerStore",
-        lambda place, name: {**place.address, "db": int(name)},
         lambda place, name: RedisUndo(_redis(place, name)),
         lambda place, _ours, floors: RedisFloor(_redis(place, floors)),
         _redis_bytes,
     ),
     "mongo": Kind(
         "MongoTrackerStore",
-        lambda place, name: {"host": place.address["url"], "db": name},
         lambda place, name: MongoUndo(_mongo(place, name)),
         lambda place, _ours, floors: MongoFloor(_mongo(place, floors)),
         _mongo_bytes,
@@ -540,7 +525,7 @@ def open_store(place: Place, which: str, name: str) -> Any:
             make = getattr(importlib.import_module("rasa_trackers"), kind.class_name)
         except (RasaException, ImportError) as error:
             raise LookupError(str(error)) from error
-    return make(Domain.from_yaml(DOMAIN), **kind.options(place, name))
+    return make(Domain.from_yaml(DOMAIN), **place.options(name))
 
 
 def open_contender(place: Place, which: str, names: Dict[str, str]) -> Contender:

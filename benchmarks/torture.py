@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any, Dict
 
+from backends import BACKENDS
 from run import machine
 from stores import versions
 from survival.plan import Plan
 from survival.run import Outcome, run
-from survival.stores import STORES
+from survival.stores import STORES, Target
 
 RESULTS = Path(__file__).with_name("torture.json")
 SECONDS, QUICK_SECONDS = 60.0, 10.0
@@ -23,7 +24,7 @@ SECONDS, QUICK_SECONDS = 60.0, 10.0
 
 def torture(plan: Plan) -> Outcome:
     """Run a plan on a new server."""
-    with STORES[plan.store]() as target:
+    with Target(plan.store) as target:
         return run(plan, target)
 
 
@@ -36,9 +37,23 @@ def summary(label: str, outcome: Outcome) -> str:
         f"{len(outcome.duplicated)} duplicated, {len(outcome.reordered)} reordered, "
         f"{len(outcome.torn)} saves torn, {len(outcome.alien)} alien, "
         f"{len(outcome.unreadable)} conversations unreadable, "
-        f"{len(outcome.crashed)} writers crashed."
+        f"{len(outcome.crashed)} writers crashed, "
+        f"{len(outcome.waiting)} conversations still wait."
     )
-    lines = [f"{label}, seed {outcome.seed}: {counts}", f"  Faults: {faults}."]
+    slowest = "; ".join(
+        f"{kind} {most:.2f} ({last:.2f})"
+        for kind, (most, last) in outcome.slowest.items()
+    )
+    risks = (
+        f"  Killed with events in memory alone: {outcome.risked}, of which "
+        f"{outcome.risked_and_lost} are lost. Slowest save of 1,000 (of all) by spool, in "
+        f"seconds: {slowest}."
+    )
+    lines = [
+        f"{label}, seed {outcome.seed}: {counts}",
+        risks,
+        f"  Faults: {faults}.",
+    ]
     for what, where in outcome.wrong.items():
         lines.append(f"  {what.upper()}: {'; '.join(where[:5])}")
     return "\n".join(lines)
@@ -56,8 +71,9 @@ def main() -> int:
             plan = Plan(name, options.seed, options.seconds)
         outcome = torture(plan)
         wrong = wrong or bool(outcome.wrong)
-        found[STORES[name].label] = outcome.as_figures()
-        print(summary(STORES[name].label, outcome), flush=True)
+        label = BACKENDS[name].label
+        found[label] = outcome.as_figures()
+        print(summary(label, outcome), flush=True)
     now = dt.datetime.now(dt.timezone.utc)
     results = {
         "date": now.isoformat(timespec="seconds"),

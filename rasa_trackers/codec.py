@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import secrets
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Type
 
+from rasa_trackers.entries import described, entry_of
+from rasa_trackers.errors import store_error
 from rasa_trackers.event_log import Entry
-from rasa_trackers.rasa_versions import (
-    Event,
-    RasaException,
-    event_classes,
-    from_proto_json,
-)
+from rasa_trackers.rasa_versions import Event, event_classes, from_proto_json
 
 #: Gives the form of an event that is made text of.
 Serialise = Callable[[Event], Dict[str, Any]]
@@ -39,56 +35,18 @@ def encode(event: Event, serialise: Optional[Serialise] = None) -> Entry:
         # that cannot store either as the escape that it is in JSON.
         data = json.dumps(as_dict if serialise is None else serialise(event))
     except (TypeError, ValueError, RecursionError) as error:
-        raise RasaException(
+        raise store_error(
             f"An event of type '{event.type_name}' cannot be stored, because it holds "
             f"a value that is not JSON: {error}. Let the custom action, channel or "
             f"NLU component that made it use strings, numbers, booleans, lists and "
             f"dictionaries only."
         ) from error
-    return Entry(
-        data=data,
-        type_name=event.type_name,
-        timestamp=_finite(as_dict.get("timestamp")),
-        intent_name=_intent_name(as_dict),
-        action_name=_text(as_dict.get("name")),
-    )
+    return described(data, {**as_dict, "event": event.type_name})
 
 
 def unreadable(data: str) -> Entry:
     """What goes beside a text that is stored and that this Rasa cannot read."""
-    try:
-        parameters = json.loads(data)
-    except (ValueError, RecursionError):
-        parameters = None
-    parameters = parameters if isinstance(parameters, dict) else {}
-    timestamp = parameters.get("timestamp")
-    return Entry(
-        data=data,
-        type_name=_text(parameters.get("event")) or "unknown",
-        timestamp=timestamp if isinstance(timestamp, float) else None,
-        intent_name=None,
-        action_name=_text(parameters.get("name")),
-    )
-
-
-def _intent_name(as_dict: Dict[str, Any]) -> Optional[str]:
-    parse_data = as_dict.get("parse_data")
-    intent = parse_data.get("intent") if isinstance(parse_data, dict) else None
-    return _text(intent.get("name")) if isinstance(intent, dict) else None
-
-
-def _finite(value: Any) -> Optional[float]:
-    """A number that a database's column takes; any other stays in the event's text."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
-
-
-def _text(value: Any) -> Optional[str]:
-    return value if isinstance(value, str) else None
+    return entry_of(data)
 
 
 #: Reads the JSON that a text begins with. ``json.loads`` looks for white space before
@@ -101,6 +59,9 @@ _BETWEEN = secrets.randbits(48)
 _SEPARATOR = f",{_BETWEEN},"
 #: Characters that are decoded at once: 2 ms, during which no other thread runs.
 _LONGEST_TEXT = 256 * 1024
+
+#: Characters of an event type that a message shows.
+_LONGEST_NAME = 60
 
 
 class EventDecoder:
@@ -137,7 +98,7 @@ class EventDecoder:
                 if type_name == "topic":  # of Rasa 0.x, which Rasa drops in silence
                     return None
                 raise UndecodableEvent(
-                    f"the running Rasa has no event type '{type_name}'"
+                    f"the running Rasa has no event type {_shown(type_name)}"
                 )
             # What ``Event.from_parameters`` calls once it has found the class.
             make = event_class._from_parameters  # noqa: SLF001
@@ -145,9 +106,11 @@ class EventDecoder:
             event = make(parameters)
         except Exception as error:
             # Any error at all: the text comes from a database that others write to.
+            if "event" not in parameters:
+                raise UndecodableEvent("it is not a Rasa event") from error
             raise UndecodableEvent(
-                f"Rasa cannot make a '{type_name}' event of it "
-                f"({type(error).__name__}: {error})"
+                f"Rasa cannot make a {_shown(type_name)} event of it "
+                f"({type(error).__name__})"
             ) from error
         if event is None:
             raise UndecodableEvent("it is not a Rasa event")
@@ -189,6 +152,16 @@ class EventDecoder:
             self._classes = event_classes()
             event_class = self._classes.get(type_name)
         return event_class
+
+
+#: Shared by all stores: event types are those of the process.
+DECODER = EventDecoder()
+
+
+def _shown(type_name: object) -> str:
+    """An event type for messages: others write it, so it may be long or have lines."""
+    text = repr(type_name)
+    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
 
 
 def _parsed(data: str) -> Any:

@@ -3,17 +3,18 @@
 Every other module talks to Rasa through the names defined here or through names
 that all supported versions share.
 
-Read and tested: Rasa Open Source 3.6.21 and Rasa Pro 3.21.0. What a version can do is
-found by looking for it, so that others work as the nearest of the two.
+Read: Rasa Open Source 1.10.26, 2.8.34, 3.1.7, 3.3.8 and 3.6.21, and Rasa Pro 3.21.0. The
+suite runs on the last two. What a version can do is found by looking for it, so that the
+versions between them work as well. A tracker store has one of two forms: up to 3.1 Rasa
+calls plain methods, from 3.2 on it awaits coroutines. A Rasa with another form is an error.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
 import os
-from importlib import metadata
-from importlib.util import find_spec
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -29,74 +30,110 @@ from typing import (
     Type,
 )
 
-from rasa.shared.core import trackers
-from rasa.shared.core.constants import ACTION_SESSION_START_NAME
-from rasa.shared.core.domain import Domain
-from rasa.shared.core.events import ActionExecuted, Event
-from rasa.shared.core.trackers import DialogueStateTracker
-from rasa.shared.exceptions import ConnectionException, RasaException
-from rasa.shared.utils.common import all_subclasses
+from rasa_trackers.errors import StoreError, StoreUnavailable, store_error
 
 #: What was tested, by the distribution that brings the module ``rasa``.
-_TESTED = {"rasa-pro": "3.21", "rasa": "3.6"}
+_TESTED = {"rasa": ("3.6",), "rasa-pro": ("3.21",)}
+_TESTED_NAMES = (
+    f"Rasa Open Source {', '.join(_TESTED['rasa'])} and "
+    f"Rasa Pro {', '.join(_TESTED['rasa-pro'])}"
+)
 
 if TYPE_CHECKING:
-    # Types are those of Rasa Open Source, beside which they are checked.
+    # Types are those of Rasa Open Source 3.6, beside which they are checked.
     from rasa.core.brokers.broker import EventBroker
     from rasa.core.tracker_store import TrackerStore
+    from rasa.shared.core import trackers
+    from rasa.shared.core.constants import ACTION_SESSION_START_NAME
+    from rasa.shared.core.domain import Domain
+    from rasa.shared.core.events import ActionExecuted, Event
+    from rasa.shared.core.trackers import DialogueStateTracker
+    from rasa.shared.exceptions import ConnectionException, RasaException
+    from rasa.shared.utils.common import all_subclasses
 
     _rasas: Any
     broker_event_dict_to_event: Any
 else:
-    try:
-        from rasa.core.tracker_stores import tracker_store as _rasas
-    except ImportError:
-        try:  # Rasa Open Source
-            from rasa.core import tracker_store as _rasas
-        except ImportError as missing:
-            raise ImportError(
-                f"it works with Rasa Open Source {_TESTED['rasa']} and Rasa Pro "
-                f"{_TESTED['rasa-pro']}, and this is another Rasa ({missing})"
-            ) from missing
-    try:
-        from rasa.events.v1.broker_event_mapper import broker_event_dict_to_event
-    except ImportError:  # it has no ProtoJSON
-        broker_event_dict_to_event = None
 
-    TrackerStore = _rasas.TrackerStore
+    def _module(*places):
+        """The first of some modules that this Rasa has; ``None`` if it has none."""
+        for place in places:
+            try:
+                return importlib.import_module(place)
+            except ModuleNotFoundError as error:
+                if error.name == "rasa" or not place.startswith(error.name or "?"):
+                    raise  # Rasa is not installed, or misses what it needs
+        return None
+
+    def _name(name, *places):
+        """A name out of the first of some modules that this Rasa has."""
+        try:
+            return getattr(_module(*places), name)
+        except AttributeError as error:
+            raise store_error(
+                f"This Rasa has no {name} where other versions have it "
+                f"({', '.join(places)}). rasa_trackers was tested with {_TESTED_NAMES}: "
+                f"install one of these, or look for a newer rasa_trackers."
+            ) from error
+
+    # In the order of Rasa Pro, Rasa Open Source 2 and 3, and Rasa 1.
+    _STORES = ("rasa.core.tracker_stores.tracker_store", "rasa.core.tracker_store")
+    _TRACKERS = ("rasa.shared.core.trackers", "rasa.core.trackers")
+    _EVENTS = ("rasa.shared.core.events", "rasa.core.events")
+    _rasas = _module(*_STORES)
+    TrackerStore = _name("TrackerStore", *_STORES)
+    trackers = _module(*_TRACKERS)
+    DialogueStateTracker = _name("DialogueStateTracker", *_TRACKERS)
+    Event = _name("Event", *_EVENTS)
+    ActionExecuted = _name("ActionExecuted", *_EVENTS)
+    Domain = _name("Domain", "rasa.shared.core.domain", "rasa.core.domain")
+    ACTION_SESSION_START_NAME = _name(
+        "ACTION_SESSION_START_NAME",
+        "rasa.shared.core.constants",
+        "rasa.core.actions.action",
+    )
+    all_subclasses = _name(
+        "all_subclasses", "rasa.shared.utils.common", "rasa.core.utils"
+    )
+    # Rasa 1 has no exceptions of its own.
+    _exceptions = _module("rasa.shared.exceptions")
+    RasaException = getattr(_exceptions, "RasaException", StoreError)
+    ConnectionException = getattr(_exceptions, "ConnectionException", StoreUnavailable)
+    # Only Rasa Pro has ProtoJSON.
+    broker_event_dict_to_event = getattr(
+        _module("rasa.events.v1.broker_event_mapper"),
+        "broker_event_dict_to_event",
+        None,
+    )
 
 logger = logging.getLogger(__name__)
 
 __all__ = [
+    "IS_ASYNC",
     "KNOWS_USERS",
-    "MAKES_STORES_AGAIN",
     "ConnectionException",
     "DialogueStateTracker",
     "Domain",
     "Event",
     "RasaException",
     "TrackerStore",
+    "apply_events",
     "as_stored",
     "broker_messages",
     "conversation_started",
     "current_session_id",
     "event_classes",
     "from_proto_json",
+    "new_tracker",
     "serialiser",
     "session_boundary",
     "starts_session",
-    "tracker_from_events",
     "user_id_of",
+    "wants_all_sessions",
 ]
 
 #: Whether a tracker says whose it is: Rasa Pro's does.
 KNOWS_USERS = "user_id" in inspect.signature(DialogueStateTracker.__init__).parameters
-
-#: Whether Rasa makes a store anew after each call that has failed, on the event loop.
-#: ``AuthRetryTrackerStore`` does (Pro 3.21).
-MAKES_STORES_AGAIN = (
-    find_spec(f"{_rasas.__package__}.auth_retry_tracker_store") is not None
-)
 
 # Rasa Pro marks events that come out of a store, so that they get no new identity.
 _REPLAY: Dict[str, Any] = (
@@ -114,21 +151,61 @@ _NEEDS_OLDER_EVENTS: Tuple[Type[Exception], ...] = tuple(
 )
 
 
+# Versions
+
+#: What Rasa calls on a tracker store. Rasa 1 has neither of the last two.
+_CALLED = (
+    "save",
+    "retrieve",
+    "keys",
+    "get_or_create_tracker",
+    "exists",
+    "retrieve_full_tracker",
+)
+
+
+def awaits_stores(tracker_store: type) -> bool:
+    """Whether Rasa awaits what it calls on a tracker store: from 3.2 on.
+
+    Args:
+        tracker_store: Rasa's own base class of tracker stores.
+
+    Raises:
+        RasaException: when it is neither so nor the other way round.
+    """
+    coroutines = {
+        name: inspect.iscoroutinefunction(getattr(tracker_store, name))
+        for name in _CALLED
+        if callable(getattr(tracker_store, name, None))
+    }
+    if {"save", "retrieve"} <= set(coroutines) and len(set(coroutines.values())) == 1:
+        return coroutines["save"]
+    awaited = ", ".join(name for name in coroutines if coroutines[name])
+    called = ", ".join(name for name in coroutines if not coroutines[name])
+    raise store_error(
+        f"rasa_trackers does not know the tracker stores of this Rasa: coroutines are "
+        f"{awaited or 'none'}, plain methods are {called or 'none'}. It was tested with "
+        f"{_TESTED_NAMES}: install one of these, or look for a newer rasa_trackers."
+    )
+
+
 def untested(distribution: str, version: str) -> Optional[str]:
     """What to tell an operator whose Rasa nobody has tested; ``None`` if it was."""
-    tested = _TESTED.get(distribution)
-    if tested is not None and version.split(".")[:2] == tested.split("."):
+    if ".".join(version.split(".")[:2]) in _TESTED.get(distribution, ()):
         return None
     return (
-        f"rasa_trackers was tested with Rasa Open Source {_TESTED['rasa']} and Rasa "
-        f"Pro {_TESTED['rasa-pro']}; this is {distribution} {version}, which is taken "
-        f"for the nearest of them. Try it out before you rely on it, and look for a "
-        f"newer rasa_trackers."
+        f"rasa_trackers was not tested with {distribution} {version}, but with "
+        f"{_TESTED_NAMES}. This version calls a tracker store in a known way. Try it out "
+        f"before you rely on it, and look for a newer rasa_trackers."
     )
 
 
 def _installed() -> Optional[Tuple[str, str]]:
-    for distribution in _TESTED:
+    try:
+        from importlib import metadata
+    except ImportError:  # Python 3.7, for which there is no Rasa Pro
+        return "rasa", importlib.import_module("rasa").__version__
+    for distribution in reversed(list(_TESTED)):
         try:
             return distribution, metadata.version(distribution)
         except metadata.PackageNotFoundError:
@@ -137,7 +214,13 @@ def _installed() -> Optional[Tuple[str, str]]:
 
 
 # As the module is loaded, so once a process.
-if (_found := _installed()) and (_message := untested(*_found)):
+
+#: Whether a tracker store has coroutines; otherwise it has plain methods.
+IS_ASYNC = awaits_stores(TrackerStore)
+
+_found = _installed()
+_message = untested(*_found) if _found else None
+if _message:
     logger.warning("%s", _message)
 
 
@@ -197,51 +280,68 @@ def session_boundary(store: TrackerStore) -> Boundary:
     return _USER_IS_GONE
 
 
+def wants_all_sessions(store: TrackerStore) -> bool:
+    """Whether Rasa has told a store that exists to give all sessions.
+
+    As ``rasa export`` does in Rasa 1 (``Exporter.__init__``, 1.10.26), which has no
+    ``retrieve_full_tracker``.
+    """
+    return bool(
+        getattr(store, "load_events_from_previous_conversation_sessions", False)
+    )
+
+
 # Trackers
 
 
-def tracker_from_events(
-    store: TrackerStore,
-    sender_id: str,
-    events: Iterable[Event],
-    user_id: Optional[str] = None,
-    *,
-    is_all: bool = True,
-) -> Optional[DialogueStateTracker]:
-    """A tracker to which ``events`` were applied, in order.
-
-    As ``DialogueStateTracker.from_events`` (3.6.21, Pro 3.21), but one event that
-    cannot be applied costs no more than what it would have set.
+def new_tracker(
+    store: TrackerStore, sender_id: str, user_id: Optional[str]
+) -> DialogueStateTracker:
+    """A tracker without events.
 
     Args:
-        store: Makes the empty tracker.
+        store: Makes it.
         sender_id: The conversation.
-        events: Its events.
-        user_id: Whose conversation it is.
-        is_all: Whether there are no events before these.
-
-    Returns:
-        The tracker; ``None`` if these events build upon older ones.
+        user_id: The user whose conversation it is.
     """
     tracker: DialogueStateTracker = store.init_tracker(sender_id)
     if KNOWS_USERS:
         tracker.user_id = user_id  # type: ignore[attr-defined]
+    return tracker
+
+
+def apply_events(
+    tracker: DialogueStateTracker, events: Iterable[Event], *, is_all: bool
+) -> bool:
+    """Apply events to a tracker, in order.
+
+    As ``DialogueStateTracker.from_events`` (3.6.21, Pro 3.21), but an event that cannot
+    be applied costs no more than what it would have set.
+
+    Args:
+        tracker: The tracker.
+        events: The events.
+        is_all: Whether the conversation has no older events than the tracker gets.
+
+    Returns:
+        ``False`` if an event builds upon older ones; the tracker is of no use then.
+    """
     for event in events:
         try:
             tracker.update(event, **_REPLAY)
         except Exception as error:  # noqa: BLE001
             if isinstance(error, _NEEDS_OLDER_EVENTS) and not is_all:
-                return None
+                return False
             # Any error: the event comes from a database that others write to.
             logger.warning(
                 "An event of type '%s' of conversation %r could not be applied (%s: "
                 "%s). It stays stored: restore it from a backup, or delete it.",
                 event.type_name,
-                sender_id,
+                tracker.sender_id,
                 type(error).__name__,
                 error,
             )
-    return tracker
+    return True
 
 
 def user_id_of(tracker: DialogueStateTracker) -> Any:

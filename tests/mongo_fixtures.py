@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator
+from typing import TYPE_CHECKING, Any, Iterator
 
-import pymongo
 import pytest
-from rasa.shared.core.domain import Domain
 
 from backends import Endpoint
-from rasa_api import MongoTrackerStore as RasasOwnStore
+
+if TYPE_CHECKING:
+    from rasa.shared.core.domain import Domain
 
 
 @pytest.fixture
 def collection(endpoint: Endpoint) -> Iterator[Any]:
+    import pymongo
+
     with pymongo.MongoClient(endpoint["url"]) as client:
         yield client[endpoint["db"]]["conversations"]
 
@@ -21,6 +23,8 @@ def collection(endpoint: Endpoint) -> Iterator[Any]:
 @pytest.fixture
 def rasas(endpoint: Endpoint, domain: Domain) -> Iterator[Any]:
     """Rasa's own store on the same collection."""
+    from rasa_api import MongoTrackerStore as RasasOwnStore
+
     store = RasasOwnStore(domain, host=endpoint["url"], db=endpoint["db"])
     yield store
     store.client.close()

@@ -6,6 +6,8 @@ For the tests alone: what the package itself takes from Rasa it has from
 
 from __future__ import annotations
 
+from typing import Any
+
 try:
     from rasa.core.tracker_stores.mongo_tracker_store import MongoTrackerStore
     from rasa.core.tracker_stores.redis_tracker_store import RedisTrackerStore
@@ -24,8 +26,15 @@ except ImportError:  # Rasa Open Source
         RedisTrackerStore,
         SQLTrackerStore,
         TrackerStore,
-        check_if_tracker_store_async,
     )
+
+    try:
+        from rasa.core.tracker_store import check_if_tracker_store_async
+    except ImportError:  # before 3.2
+
+        def check_if_tracker_store_async(tracker_store: TrackerStore) -> bool:
+            return False
+
 
 __all__ = [
     "FailSafeTrackerStore",
@@ -47,3 +56,9 @@ def unwrapped(store: TrackerStore) -> TrackerStore:
     while isinstance(getattr(store, "_tracker_store", None), TrackerStore):
         store = store._tracker_store
     return store
+
+
+def backend_log(store: Any) -> Any:
+    """The log of the backend, behind what stands in front of it for outages."""
+    shared = unwrapped(store)._shared
+    return shared.log if shared.outage is None else shared.outage._log

@@ -1,16 +1,44 @@
-"""A real `rasa run` to talk to, with the assistant of docker/assistant."""
+"""A real `rasa run` to talk to, with the assistant of docker/ that suits this Rasa."""
 
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Tuple
 
 import requests
 import yaml
 
+try:
+    from importlib.metadata import PackageNotFoundError, version
+except ImportError:  # Python 3.7
+    from importlib_metadata import PackageNotFoundError, version
+
 from servers.process import HOST, Server
 
-ASSISTANT = Path(__file__).parents[1] / "docker" / "assistant"
+
+def _rasa_version() -> Tuple[int, ...]:
+    # Importing Rasa takes seconds.
+    for distribution in ("rasa-pro", "rasa"):
+        try:
+            return tuple(int(part) for part in version(distribution).split(".")[:2])
+        except PackageNotFoundError:
+            continue
+    raise RuntimeError("Rasa is not installed")
+
+
+RASA = _rasa_version()
+#: Rasa 1 and 2 read other formats.
+ASSISTANT = (
+    Path(__file__).parents[1]
+    / "docker"
+    / (
+        "assistant-1.10"
+        if RASA < (2,)
+        else "assistant-2.8"
+        if RASA < (3,)
+        else "assistant"
+    )
+)
 # Far more than a slow machine needs: they end what hangs.
 TRAINING_SECONDS = 1800
 ANSWER_SECONDS = 300
@@ -38,7 +66,8 @@ def train(folder: Path) -> Path:
     model = folder / "assistant.tar.gz"
     done = subprocess.run(
         rasa(
-            *("train", "--skip-validation"),
+            "train",
+            *(("--skip-validation",) if RASA >= (3, 6) else ()),
             *("--config", ASSISTANT / "config.yml"),
             *("--domain", ASSISTANT / "domain.yml"),
             *("--data", ASSISTANT / "data"),
@@ -79,7 +108,9 @@ class RasaServer(Server):
 
     def _command(self) -> List[str]:
         return rasa(
-            *("run", "--enable-api", "--interface", HOST, "--port", self.port),
+            *("run", "--enable-api", "--port", self.port),
+            # Rasa 1 and 2 listen on all addresses.
+            *(("--interface", HOST) if RASA >= (3,) else ()),
             *("--model", self._model),
             *("--endpoints", self._endpoints),
             *("--credentials", ASSISTANT / "credentials.yml"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Callable, Iterator
 
 import pytest
-from rasa.shared.core.domain import Domain
 
 from backends import redis_endpoint
+
+if TYPE_CHECKING:
+    from rasa.shared.core.domain import Domain
 
 on_servers = pytest.mark.parametrize(
     "server_fixture", ["redis_server", "valkey_server", "redis_cluster"]

@@ -12,8 +12,8 @@ import pytest
 
 import base
 import compose
+import images
 import instant_client
-import stores
 from engine import CHECKOUT, Engine, compose_services, run
 
 pytest_plugins = ["hanging"]
@@ -60,7 +60,7 @@ def builds(engine: Engine, debian_image: str) -> Iterator[Dict[str, "Future[Any]
             "rasa": pool.submit(
                 base.build_rasa, engine, RASA_IMAGE, rasa, python, compiled="."
             ),
-            "stores": pool.submit(stores.build, engine, debian_image),
+            "stores": pool.submit(images.build, engine, debian_image),
             # On Debian's own Python.
             "pro": pool.submit(
                 base.build_rasa, engine, PRO_IMAGE, pro, "/usr/bin/python3", "pip"

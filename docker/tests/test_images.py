@@ -219,8 +219,11 @@ def test_the_suite_finds_the_services(docker: Dict[str, str]) -> None:
 
 
 #: What is run of the suite.
-SUITE = "tests/test_event_log.py"
-TESTS = ["test_empty_log", "test_append_after_the_last_event"]
+SUITE = "tests/contract/test_append.py"
+TESTS = [
+    "test_append_gives_the_position_of_the_last_entry",
+    "test_append_goes_on_at_the_end",
+]
 
 
 def test_the_baked_image_holds_the_package_and_nothing_of_this_machine(
@@ -263,7 +266,7 @@ def adds_little(engine: Engine, rasa: str, image: str) -> None:
     for folder in ("/checkout", "/download", "/wheels"):
         in_image(engine, image, "test", "!", "-e", folder)
     added = engine.inspect(image)["Size"] - engine.inspect(rasa)["Size"]
-    assert added < 20_000_000, "bytes beyond Rasa, with a client of some kilobytes"
+    assert added < 30_000_000, "bytes beyond Rasa, with a client of some kilobytes"
 
 
 def test_a_conversation_is_stored_in_an_image_of_rasa_pro(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from typing import Any, Dict, List, Mapping, Optional
 from urllib.parse import parse_qsl, unquote
@@ -12,12 +13,13 @@ from pymongo import common
 from pymongo.collection import Collection
 from pymongo.errors import InvalidName
 
-from rasa_trackers import options
-from rasa_trackers.mongo.documents import Document
-from rasa_trackers.rasa_versions import RasaException
+from rasa_trackers.errors import store_error
+from rasa_trackers.mongo.buckets import Document
+from rasa_trackers.store_options import redact
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_URL = "mongodb://localhost:27017"
-DEFAULT_AUTH_SOURCE = "admin"
 
 #: Names that MongoClient takes beside the options of a URL.
 _MORE_OPTIONS = {
@@ -42,27 +44,33 @@ _OWN_OPTIONS = {
     "username",
 }
 
-
-#: Also where the URL says otherwise, as those of Atlas do. A write that the driver
-#: repeats can fail on what the first attempt has written (seen with a server that was
-#: killed in between), and would look like another writer's. The tracker store repeats
-#: appends itself, and finds out what the first attempt has done.
+#: Options that count even where the URL says otherwise, as those of Atlas do. A write
+#: that the driver repeats can fail on what the first attempt has written (seen with a
+#: server that was killed in between), and would look like another writer's. The tracker
+#: store repeats appends itself, and finds out what the first attempt has done.
 _FORCED = {"retryWrites": False}
+
+#: Options that let a server pass which cannot prove who it is.
+_WEAK_TLS = {
+    "tlsinsecure",
+    "tlsallowinvalidcertificates",
+    "tlsallowinvalidhostnames",
+}
 
 
 class Address:
-    """The option ``url``, taken apart as far as this package has to know."""
+    """The option ``url``, parsed as far as this package has to know."""
 
     def __init__(self, url: Optional[str]) -> None:
-        """Take it apart.
+        """Parse a URL.
 
         Args:
-            url: A MongoDB URL, or hosts without ``mongodb://`` before them.
+            url: A MongoDB URL, or hosts without ``mongodb://``.
 
         Raises:
-            RasaException: for an option in the URL that MongoDB does not have, for
-                a special character that is not percent-encoded, and for a port that is
-                none.
+            StoreError: for an option in the URL that MongoDB does not have, for a
+                special character that is not percent-encoded, and for a port that is no
+                number.
         """
         url = url or DEFAULT_URL
         self.url = url if "://" in url else f"mongodb://{url}"
@@ -72,23 +80,25 @@ class Address:
         password = credentials.partition(":")[2]
         if "@" in rest[len(authority) :] or set(":@") & set(password):
             # The driver's own message would show parts of the password.
-            raise RasaException(
-                "The option 'url' of the tracker store has a special character where "
-                "it has another meaning. Percent-encode those in the user name, the "
-                "password and the options: @ as %40, : as %3A, / as %2F, ? as %3F; or "
-                "use the options 'username' and 'password', where nothing is encoded."
+            raise store_error(
+                "The option 'url' of the tracker store has a special character in a "
+                "place where it separates parts of the URL. Percent-encode such "
+                "characters in the user name, the password and the options: @ as %40, : "
+                "as %3A, / as %2F, ? as %3F; or use the options 'username' and "
+                "'password', where nothing is encoded."
             )
         place = rest[len(credentials) :].lstrip("@")
         location, _, query = place.partition("?")
-        #: Where the server is, for messages.
-        self.hosts = location.partition("/")[0]
+        #: The servers, for messages.
+        self.hosts, _, database = location.partition("/")
+        #: The database in the URL, or "".
+        self.database = unquote(database)
         if not all(map(_has_sensible_port, self.hosts.split(","))):
-            # It may be a password, so that it is not shown.
-            raise RasaException(
-                "The option 'url' of the tracker store has something else than a "
-                "number where a port stands. Correct it in endpoints.yml. After a user "
-                "and a password come @ and the host: "
-                "mongodb://user:password@host:27017/."
+            # It is not shown, as it may be a password.
+            raise store_error(
+                "The option 'url' of the tracker store has a port that is no number. "
+                "Correct it in endpoints.yml. After a user and a password come @ and the "
+                "host: mongodb://user:password@host:27017/."
             )
         self.options: Dict[str, str] = {
             name.lower(): value
@@ -96,7 +106,7 @@ class Address:
                 query.replace(";", "&"), keep_blank_values=True
             )
         }
-        #: Passwords in the URL, as they stand there and as they are.
+        #: Passwords in the URL, percent-encoded and decoded.
         self.secrets: List[str] = [
             secret
             for given in (password, self.options.get("tlscertificatekeyfilepassword"))
@@ -120,12 +130,13 @@ def create_client(
     client_options: Mapping[str, Any],
     timeout: float,
 ) -> pymongo.MongoClient[Document]:
-    """A client, not connected yet.
+    """A client that has not connected yet.
 
-    What the URL or ``client_options`` say of timeouts and write concern counts.
+    Timeouts and write concern of the URL and of ``client_options`` replace the defaults
+    here.
 
     Raises:
-        RasaException: for a value that the driver does not take.
+        StoreError: for a value that the driver does not take.
     """
     _check_names(client_options, "'client_options'")
     given = {*address.options, *(name.lower() for name in client_options)}
@@ -139,7 +150,7 @@ def create_client(
     for name in ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS"):
         settings[name] = milliseconds
     if not given & {"w", "journal", "fsync"}:
-        # What a turn was acknowledged for survives the primary.
+        # An acknowledged turn survives the loss of the primary.
         settings.update(w="majority", journal=True)
     if "wtimeoutms" not in given:
         settings["wTimeoutMS"] = milliseconds
@@ -152,26 +163,44 @@ def create_client(
         settings["password"] = password
     if auth_source is not None and "authsource" not in given:
         settings["authSource"] = auth_source
+    _warn_of_weak_tls({**address.options, **client_options}, address.hosts)
     secrets = [*address.secrets, password]
     try:
         for name, value in address.options.items():
-            common.validate(name, value)  # in a URL the driver only warns of mistakes
+            common.validate(name, value)  # the driver only warns of mistakes in a URL
         client: pymongo.MongoClient[Document] = pymongo.MongoClient(
             address.url, **{**settings, **client_options, **_FORCED}
         )
     except Exception as error:  # noqa: BLE001 - of pymongo, ssl or dnspython
-        message = " ".join(options.redact(str(error), secrets).split()).rstrip(".")
-        # Neither the URL nor the cause is shown: a password may stand in both.
-        raise RasaException(
+        message = " ".join(redact(str(error), secrets).split()).rstrip(".")
+        # Neither the URL nor the cause is shown, as either may hold a password.
+        raise store_error(
             f"MongoDB at {address.hosts} cannot be used: {message}. {_remedy(message)}"
         ) from None
     if not client.write_concern.acknowledged:
         client.close()
-        raise RasaException(
-            "The option 'url' of the tracker store asks for w=0, where the server does "
-            "not say whether it has stored anything. Remove it."
+        raise store_error(
+            "The write concern of the tracker store is w=0, with which the server does "
+            "not say whether it has stored anything. Remove it from 'url' or "
+            "'client_options'."
         )
     return client
+
+
+def _warn_of_weak_tls(options: Mapping[str, Any], hosts: str) -> None:
+    weak = [
+        name
+        for name, value in options.items()
+        if name.lower() in _WEAK_TLS and str(value).lower() == "true"
+    ]
+    if weak:
+        logger.warning(
+            "MongoDB at %s: with %s anybody between Rasa and the server can pass for the "
+            "server, read the password and change conversations. Let tlsCAFile name the "
+            "certificate of the authority instead.",
+            hosts,
+            ", ".join(weak),
+        )
 
 
 def _remedy(message: str) -> str:
@@ -194,33 +223,33 @@ def find_collection(
     """A collection of a database.
 
     Raises:
-        RasaException: for a name that MongoDB does not take.
+        StoreError: for a name that MongoDB does not take.
     """
     try:
         database = client[db]
     except (InvalidName, TypeError) as error:
-        raise RasaException(
-            f"The option 'db' of the tracker store, {db!r}, is no name for a database "
-            f"of MongoDB: {error}. Correct it in endpoints.yml."
+        raise store_error(
+            f"The option 'db' of the tracker store, {db!r}, cannot be the name of a "
+            f"database in MongoDB: {error}. Correct it in endpoints.yml."
         ) from None
     try:
         return database[collection]
     except (InvalidName, TypeError) as error:
-        raise RasaException(
-            f"The option 'collection' of the tracker store, {collection!r}, is no name "
-            f"for a collection of MongoDB: {error}. Correct it in endpoints.yml."
+        raise store_error(
+            f"The option 'collection' of the tracker store, {collection!r}, cannot be "
+            f"the name of a collection in MongoDB: {error}. Correct it in endpoints.yml."
         ) from None
 
 
 def _check_names(given: Mapping[str, Any], place: str) -> None:
-    """Refuse what the driver does not know; it would only warn of it in a URL."""
+    """Refuse options that the driver does not know; it only warns of those in a URL."""
     known = {*common.VALIDATORS, *_MORE_OPTIONS} - _OWN_OPTIONS
     for name in given:
         if name.lower() in known:
             continue
         near = difflib.get_close_matches(name.lower(), known, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise RasaException(
+        raise store_error(
             f"MongoDB's driver has no option '{name}' that could stand in {place} of "
             f"the tracker store.{hint} Correct it in endpoints.yml."
         )

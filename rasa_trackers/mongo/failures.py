@@ -1,18 +1,22 @@
-"""What the errors of pymongo and of the server mean."""
+"""What the errors of pymongo and of the server mean, and their text."""
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Tuple, Type
+import contextlib
+import re
+from typing import Dict, Iterator, Optional, Tuple, Type
 
 import bson.errors
 import pymongo.errors
 
 from rasa_trackers.event_log import Failure
 
-_REACHABLE = "Check that the server runs and can be reached."
-_CREDENTIALS = (
+_AWAY = Failure(True, "Check that the server runs and can be reached.", away=True)
+_NO_PRIMARY = Failure(True, "Check that the replica set has a primary.", away=True)
+_CREDENTIALS = Failure(
+    False,
     "Check 'username', 'password' and 'auth_source' of the tracker store in "
-    "endpoints.yml."
+    "endpoints.yml.",
 )
 _TOO_LARGE = Failure(
     False,
@@ -24,72 +28,89 @@ _RIGHTS = Failure(
     "Set 'username' and 'password' of the tracker store, and give the user the role "
     "readWrite on the database that the option 'db' names.",
 )
+_NAMES = Failure(False, "Correct 'db' and 'collection' in endpoints.yml.")
 
-#: By the server's error code (error_codes.yml of MongoDB); other codes that the server
-#: labels as retryable are transient, and all others refusals.
+#: By the server's error code (error_codes.yml of MongoDB). Other codes are transient if
+#: the server labels them as retryable, and permanent otherwise.
 FAILURES_BY_CODE: Dict[int, Failure] = {
-    6: Failure(True, _REACHABLE),  # HostUnreachable
-    7: Failure(True, _REACHABLE),  # HostNotFound
-    11: Failure(False, _CREDENTIALS),  # UserNotFound
+    6: _AWAY,  # HostUnreachable
+    7: _AWAY,  # HostNotFound
+    11: _CREDENTIALS,  # UserNotFound
     13: _RIGHTS,  # Unauthorized
-    18: Failure(False, _CREDENTIALS),  # AuthenticationFailed
+    18: _CREDENTIALS,  # AuthenticationFailed
     24: Failure(True),  # LockTimeout
     43: Failure(True),  # CursorNotFound
     50: Failure(True, "Raise the option 'timeout'."),  # MaxTimeMSExpired
     64: Failure(
-        True, "Too few members of the replica set answer: check them."
+        True, "Too few members of the replica set answer: check them.", away=True
     ),  # WriteConcernFailed
-    73: Failure(False, "Correct 'db' and 'collection' in endpoints.yml."),
+    73: _NAMES,  # InvalidNamespace
     79: Failure(False, "The server does not know the write concern: correct 'w'."),
-    89: Failure(True, _REACHABLE),  # NetworkTimeout
-    91: Failure(True, _REACHABLE),  # ShutdownInProgress
+    89: _AWAY,  # NetworkTimeout
+    91: _AWAY,  # ShutdownInProgress
     100: Failure(
         False,
         "The replica set has fewer members than the write concern asks for: correct "
         "'w' in 'url' of the tracker store.",
     ),  # UnsatisfiableWriteConcern
     112: Failure(True),  # WriteConflict
-    133: Failure(True, "Check that the replica set has a primary."),
+    121: Failure(
+        False, "The collection has a validator that refuses the document: remove it."
+    ),  # DocumentValidationFailure
+    133: _NO_PRIMARY,  # FailedToSatisfyReadPreference
     175: Failure(True),  # QueryPlanKilled
-    189: Failure(True, "Check that the replica set has a primary."),
-    202: Failure(True),  # NetworkInterfaceExceededTimeLimit
+    189: _NO_PRIMARY,  # PrimarySteppedDown
+    202: _AWAY,  # NetworkInterfaceExceededTimeLimit
     262: Failure(True),  # ExceededTimeLimit
-    8000: Failure(False, _CREDENTIALS),  # AtlasError
-    9001: Failure(True, _REACHABLE),  # SocketException
+    8000: _CREDENTIALS,  # AtlasError
+    9001: _AWAY,  # SocketException
     10334: _TOO_LARGE,  # BSONObjectTooLarge
     11000: Failure(
         False,
-        "Another document stands in the way: one of this name whose sender_id was "
+        "Another document is in the way: one of the same _id whose sender_id was "
         "changed, or one that a unique index allows only once. Change it back, or drop "
         "that index.",
     ),  # DuplicateKey
-    14031: Failure(False, "Free space on the server's disk."),  # OutOfDiskSpace
+    14031: Failure(
+        False, "Free space on the server's disk.", away=True
+    ),  # OutOfDiskSpace
     16500: Failure(True, "Raise the throughput of the database."),  # Cosmos DB
     17280: Failure(False, "Let the channel use shorter sender ids."),  # KeyTooLong
     17419: _TOO_LARGE,
     17420: _TOO_LARGE,
 }
 
-#: By the exception, where there is no code or none that is listed. The first match
+
+class Contention(Exception):
+    """Other writers changed a conversation each time that it was to be written."""
+
+
+class _NotRaised(Exception):
+    """Stands for a class of errors that an older pymongo does not have."""
+
+
+#: By the class, for errors without a code or with an unlisted one. The first match
 #: counts: some of these classes are children of later ones.
 FAILURES_BY_CLASS: Tuple[Tuple[Type[Exception], Failure], ...] = (
+    (Contention, Failure(True, "Fewer servers at a time should write to it.")),
     (pymongo.errors.DocumentTooLarge, _TOO_LARGE),
     (
-        pymongo.errors.WaitQueueTimeoutError,
+        # Of pymongo 3.12 and later.
+        getattr(pymongo.errors, "WaitQueueTimeoutError", _NotRaised),
         Failure(True, "All connections are in use: raise maxPoolSize in 'url'."),
     ),
-    (pymongo.errors.ConnectionFailure, Failure(True, _REACHABLE)),
+    # Before pymongo 3.12 it had another name.
+    (getattr(pymongo.errors, "NotPrimaryError", _NotRaised), _NO_PRIMARY),
+    (getattr(pymongo.errors, "NotMasterError", _NotRaised), _NO_PRIMARY),
+    (pymongo.errors.ConnectionFailure, _AWAY),
     (pymongo.errors.WTimeoutError, FAILURES_BY_CODE[64]),
     (pymongo.errors.ExecutionTimeout, FAILURES_BY_CODE[50]),
     (
         pymongo.errors.ConfigurationError,
         Failure(False, "Check the tracker_store section of endpoints.yml."),
     ),
-    (
-        pymongo.errors.InvalidName,
-        Failure(False, "Correct 'db' and 'collection' in endpoints.yml."),
-    ),
-    # Closed under the feet of a call that is still at work.
+    (pymongo.errors.InvalidName, _NAMES),
+    # The client was closed while a call was at work.
     (pymongo.errors.InvalidOperation, Failure(False, "Restart Rasa.")),
     (pymongo.errors.PyMongoError, Failure(False)),
     (
@@ -109,7 +130,13 @@ FAILURES_BY_CLASS: Tuple[Tuple[Type[Exception], Failure], ...] = (
         ),
     ),
     (OverflowError, Failure(False, "MongoDB stores integers of up to 64 bits.")),
-    (OSError, Failure(True, _REACHABLE)),
+    (OSError, _AWAY),
+)
+
+#: Where the text of an error goes on with values of documents (``dup key: {...}``,
+#: ``in document {...}``), the server's whole answer, or the driver's view of the servers.
+_DETAILS = re.compile(
+    r",? full error:|,? Timeout: |:? dup key|,? Topology Description|\{"
 )
 
 
@@ -123,8 +150,47 @@ def classify(error: Exception) -> Optional[Failure]:
         if code in FAILURES_BY_CODE:
             return FAILURES_BY_CODE[code]
         if error.has_error_label("RetryableWriteError"):
-            return Failure(True, _REACHABLE)
+            return _AWAY
     for kind, failure in FAILURES_BY_CLASS:
         if isinstance(error, kind):
             return failure
     return None
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same call may work later."""
+    failure = classify(error)
+    return failure is not None and failure.transient
+
+
+def contention_error(sender_id: str, rounds: int) -> Contention:
+    """The error for a write that others were faster than, each time."""
+    return Contention(
+        f"others have changed conversation {sender_id!r} {rounds} times while it was to "
+        f"be written"
+    )
+
+
+@contextlib.contextmanager
+def primary_messages() -> Iterator[None]:
+    """Let errors of the driver through with the first part of their text alone.
+
+    The rest may hold sender ids and the texts of events, and fills screens.
+    """
+    try:
+        yield
+    except pymongo.errors.PyMongoError as error:
+        error.args = (primary_message(error),)
+        raise
+
+
+def primary_message(error: Exception) -> str:
+    """The text of an error without values of documents and without the topology."""
+    text = str(error)
+    if isinstance(error, pymongo.errors.BulkWriteError):
+        problems = [
+            *(error.details.get("writeErrors") or []),
+            *(error.details.get("writeConcernErrors") or []),
+        ]
+        text = str(problems[0].get("errmsg", text)) if problems else text
+    return _DETAILS.split(text, maxsplit=1)[0].rstrip(" ,:")

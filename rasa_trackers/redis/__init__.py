@@ -1,18 +1,16 @@
 """Conversations in Redis and Valkey: one server, Sentinel, or a cluster.
 
-``store`` reads the options, ``connection`` makes a client of them, ``keys`` names what
-is kept, ``log`` keeps event logs there by the scripts beside it.
+``options`` declares the options, ``urls`` reads the option ``url``, ``connection`` makes a
+client. ``log`` is the event log; ``transport`` carries its calls to the server, where the
+scripts in ``lua/`` run. ``keys`` names what is stored, ``lists`` reads it. ``user_index``
+and ``user_conversations`` serve Rasa Pro's users, ``scanning`` finds all conversations,
+``legacy`` moves what Rasa's own stores have left. ``failures`` says what errors mean.
 """
 
-try:
-    from rasa_trackers.redis.store import RedisTrackerStore
-except ImportError as error:
-    # Rasa's loader takes an ImportError for "keep everything in memory".
-    from rasa_trackers.rasa_versions import RasaException
+from typing import Any
 
-    raise RasaException(
-        f"rasa_trackers.RedisTrackerStore needs redis-py 4.2 or newer ({error}). "
-        f"Install it in the environment that runs Rasa: pip install redis"
-    ) from error
 
-__all__ = ["RedisTrackerStore"]
+def __getattr__(name: str) -> Any:
+    import rasa_trackers
+
+    return rasa_trackers.store_in(__name__, name)

@@ -1,22 +1,28 @@
-"""From the options of ``endpoints.yml`` to a redis-py client."""
+"""From the options of a store to a redis-py client."""
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import logging
 import socket
-from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple, Union
 
 import redis
-from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, RedisCluster
-from redis.connection import SSLConnection, parse_url
-from redis.exceptions import ClusterDownError
-from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from rasa_trackers import options
-from rasa_trackers.rasa_versions import RasaException
+from rasa_trackers.errors import store_error
+from rasa_trackers.redis.driver import (
+    HAS_CLUSTERS,
+    ClusterDownError,
+    ClusterNode,
+    PartialCluster,
+    RedisCluster,
+    cluster,
+    never_again,
+    version,
+)
+from rasa_trackers.redis.urls import parse_url, refuse_tls_without_tls
 
 logger = logging.getLogger(__name__)
 
@@ -24,44 +30,52 @@ STANDARD, CLUSTER, SENTINEL = "standard", "cluster", "sentinel"
 
 _DEFAULT_HOST = "localhost"
 _DEFAULT_PORT = 6379
-#: Of Rasa Pro (``rasa.core.redis_connection_factory``, 3.21).
-_DEFAULT_SENTINEL_SERVICE = "mymaster"
 
-#: What the query of a URL may say; redis-py hands anything on to the connection.
-_URL_QUERY = (
-    "db",
-    "username",
-    "password",
-    "ssl_ca_certs",
-    "ssl_cert_reqs",
-    "ssl_certfile",
-    "ssl_check_hostname",
-    "ssl_keyfile",
-)
-
-#: Firewalls and load balancers drop connections that are silent for some minutes,
-#: and a driver notices when the next message is lost in one.
+#: Firewalls and load balancers drop connections that are silent for some minutes, and a
+#: driver notices that only when the next message is lost.
 _KEEPALIVE_SECONDS = 60
+
+#: What ``client_options`` must not set: other options of the store say it, or the store
+#: would not work otherwise (whole replies in bytes, no retries, no replicas), or YAML
+#: cannot express it.
+_SET_BY_STORE = set(
+    """
+    self kwargs host port db username password url unix_socket_path startup_nodes
+    connection_pool connection_pool_class connection_class queue_class timeout
+    socket_timeout socket_connect_timeout ssl ssl_keyfile ssl_certfile ssl_ca_certs
+    decode_responses encoding encoding_errors charset errors protocol legacy_responses
+    retry retry_on_timeout retry_on_error cluster_error_retry_attempts
+    require_full_coverage read_from_replicas load_balancing_strategy
+    single_connection_client nodes_flag address_remap redis_connect_func
+    credential_provider cache cache_config event_dispatcher policy_resolver driver_info
+    ssl_ocsp_context ssl_include_verify_flags ssl_exclude_verify_flags
+    maint_notifications_config oss_cluster_maint_notifications_handler
+    """.split()  # noqa: SIM905 - a list of fifty names is longer
+)
 
 Client = Union["redis.Redis[bytes]", "RedisCluster[bytes]"]
 Address = Tuple[str, int]
+#: Options of redis-py.
+DriverOptions = Dict[str, Any]
 
 
 class Deployment(NamedTuple):
     """Where the data is, and how to get in."""
 
     mode: str
-    #: Of the server, of nodes of the cluster, or of the sentinels.
+    #: Addresses of the server, of nodes of the cluster, or of the sentinels.
     addresses: List[Address]
-    #: Of the unix socket instead of an address.
+    #: The path of the unix socket instead of an address.
     socket_path: Optional[str]
     #: The name under which the sentinels know the master.
     service: str
     db: int
-    username: Optional[str]
-    password: Optional[str]
-    #: redis-py's options for TLS; empty without it.
-    tls: Dict[str, Any]
+    #: User name, password and TLS for the data servers.
+    access: DriverOptions
+    #: The same for the sentinels.
+    sentinel_access: DriverOptions
+    #: Further options of the connections to data servers.
+    client_options: DriverOptions
 
     def described(self) -> str:
         """How messages name the server."""
@@ -72,52 +86,71 @@ class Deployment(NamedTuple):
             return f"Redis '{self.service}' (by Sentinel at {places}), db {self.db}"
         return f"Redis at {self.socket_path or places}, db {self.db}"
 
-    def connect(self, timeout: float) -> Client:
-        """A client. That of a cluster has looked up the nodes, others do nothing yet.
+    def secrets(self) -> List[Optional[str]]:
+        """Passwords that an error of the driver could show."""
+        return [
+            access.get(name)
+            for access in (self.access, self.sentinel_access)
+            for name in ("password", "ssl_password")
+        ]
 
-        It never sends a command twice by itself. A second attempt of an append that
-        was carried out comes back as a conflict, which says that others have written;
-        the attempts have to be counted above.
+    def connect(self, timeout: float) -> Client:
+        """A client. A cluster's has looked up the nodes, others do nothing yet.
+
+        It never sends a command twice by itself: the second attempt of an append that was
+        carried out would come back as a conflict, as if others had written. The caller
+        has to count the attempts.
 
         Args:
             timeout: Seconds that a server may stay silent.
+
+        Raises:
+            StoreError: for a value in ``client_options`` that redis-py does not take.
         """
+        try:
+            return self._client(timeout)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, UnicodeError):
+                raise
+            raise store_error(
+                f"redis-py refuses the options of the tracker store: {error}. Correct "
+                f"'client_options' in endpoints.yml."
+            ) from None
+
+    def _client(self, timeout: float) -> Client:
         # All addresses can be tried before the deadline of the call has passed.
         timeout_each = timeout / (len(self.addresses) + 1)
-        never = Retry(NoBackoff(), 0)
-        reaching: Dict[str, Any] = {
+        never = never_again()
+        reaching: DriverOptions = {
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout_each,
             "socket_keepalive": True,
             "socket_keepalive_options": _keepalive_options(),
         }
-        login = {"username": self.username, "password": self.password}
-        if _redis_version() >= 5:
-            # What 4.6 speaks; replies differ in the other one.
+        if version() >= (5,):
+            # redis-py 4.6 speaks protocol 2 alone; the replies of protocol 3 differ.
             reaching["protocol"] = 2
+        to_data = {**reaching, **self.access, **self.client_options}
         if self.mode == CLUSTER:
-            if _redis_version() < 6:
-                reaching["cluster_error_retry_attempts"] = 0
+            _let_clusters_verify(self.access)
+            if version() < (6,):
+                to_data["cluster_error_retry_attempts"] = 0
             try:
-                return RedisCluster(
+                return PartialCluster(
                     startup_nodes=[ClusterNode(*address) for address in self.addresses],
-                    retry=never,
-                    # Conversations on nodes that are well go on.
+                    **never,
+                    # Conversations on nodes that are up go on.
                     require_full_coverage=False,
-                    **reaching,
-                    **login,
-                    **self.tls,
+                    **to_data,
                 )
             except IndexError:  # redis-py 4.6's, while nodes have not met yet
                 raise ClusterDownError("no node serves any slot yet") from None
         if self.mode == SENTINEL:
-            # As in Rasa Pro, the password and TLS are for the data servers alone.
-            asking = {**reaching, "socket_timeout": timeout_each, "retry": never}
+            to_sentinels = {**reaching, **self.sentinel_access}
+            to_sentinels.update(socket_timeout=timeout_each, **never)
             master: redis.Redis[bytes] = Sentinel(
-                self.addresses, sentinel_kwargs=asking
-            ).master_for(
-                self.service, db=self.db, retry=never, **reaching, **login, **self.tls
-            )
+                self.addresses, sentinel_kwargs=to_sentinels
+            ).master_for(self.service, db=self.db, **never, **to_data)
             return master
         host, port = self.addresses[0]
         return redis.Redis(
@@ -125,10 +158,8 @@ class Deployment(NamedTuple):
             port=port,
             unix_socket_path=self.socket_path,
             db=self.db,
-            retry=never,
-            **reaching,
-            **login,
-            **self.tls,
+            **never,
+            **to_data,
         )
 
 
@@ -137,167 +168,211 @@ def disconnect(client: Client, *, in_use: bool = True) -> None:
 
     Args:
         client: The client.
-        in_use: Whether to close those too over which a call is under way.
+        in_use: Whether to close connections of calls that are under way, too.
     """
     if isinstance(client, RedisCluster):
         client.disconnect_connection_pools()
     else:
-        client.connection_pool.disconnect(inuse_connections=in_use)
+        pool = client.connection_pool
+        pool.disconnect(inuse_connections=in_use)
+        manager = getattr(pool, "sentinel_manager", None)
+        for sentinel in manager.sentinels if manager else ():
+            sentinel.connection_pool.disconnect(inuse_connections=in_use)
 
 
-def deployment(
-    *,
-    url: Optional[str],
-    port: Any,
-    db: Any,
-    username: Any,
-    password: Any,
-    use_ssl: Any,
-    ssl_keyfile: Any,
-    ssl_certfile: Any,
-    ssl_ca_certs: Any,
-    deployment_mode: Any,
-    endpoints: Any,
-    sentinel_service: Any,
-) -> Deployment:
-    """The deployment that the options of the same names describe.
+def deployment(values: Mapping[str, Any]) -> Deployment:
+    """The deployment that the checked options describe.
 
     Raises:
-        RasaException: for a value that has no sensible meaning.
+        StoreError: for options that make no sense together.
     """
-    mode = (options.text("deployment_mode", deployment_mode) or STANDARD).lower()
-    if mode not in (STANDARD, CLUSTER, SENTINEL):
-        raise RasaException(
-            f"The option 'deployment_mode' of the tracker store must be standard, "
-            f"cluster or sentinel, not {deployment_mode!r}. Correct it in "
-            f"endpoints.yml."
+    mode: str = values["deployment_mode"]
+    if mode == CLUSTER and not HAS_CLUSTERS:
+        raise store_error(
+            f"'deployment_mode: cluster' needs redis-py 4.4 or later, and this is "
+            f"{redis.__version__}. Install it in the Python environment that runs Rasa, "
+            f'although pip warns that Rasa asks for another: pip install "redis>=4.4,<5"'
         )
-    in_url = _parsed(url or _DEFAULT_HOST)
-    given_port = options.port_number(port)
-    address = (
-        in_url.get("host") or _DEFAULT_HOST,
-        in_url.get("port") or given_port or _DEFAULT_PORT,
-    )
-    number = in_url.get("db", options.whole_number("db", db, 0)) or 0
-    if mode == CLUSTER and number:
-        logger.warning("A Redis cluster has one database: 'db: %s' is ignored.", number)
-        number = 0
-    files = {
-        name: in_url.get(name) or _file(name, value)
-        for name, value in (
-            ("ssl_keyfile", ssl_keyfile),
-            ("ssl_certfile", ssl_certfile),
-            ("ssl_ca_certs", ssl_ca_certs),
-        )
-    }
-    tls: Dict[str, Any] = {}
-    if (
-        options.flag("use_ssl", use_ssl)
-        or in_url.get("connection_class") is SSLConnection
-    ):
-        tls = {
-            "ssl": True,
-            "ssl_cert_reqs": in_url.get("ssl_cert_reqs", "required"),
-            **files,
-        }
-        # redis-py 4.6 leaves it out unless told.
-        verified = tls["ssl_cert_reqs"] == "required"
-        tls["ssl_check_hostname"] = in_url.get("ssl_check_hostname", verified)
-    elif any(files.values()):
-        logger.warning(
-            "The connection to Redis is not encrypted: the certificates in "
-            "endpoints.yml are used with 'use_ssl: true' only."
-        )
-    socket_path = in_url.get("path")
-    if socket_path and (mode != STANDARD or tls):
-        raise RasaException(
+    url = parse_url(values["url"])
+    client_options = _checked_client_options(mode, values["client_options"])
+    db = url.db if url.db is not None else values["db"] or 0
+    if mode == CLUSTER and db:
+        if url.db:
+            raise store_error(
+                f"The option 'url' of the tracker store names database {db}, but a Redis "
+                f"cluster has one database, which is 0. Correct it in endpoints.yml."
+            )
+        logger.warning("A Redis cluster has one database: 'db: %s' is ignored.", db)
+        db = 0
+    is_tls = values["use_ssl"] or url.is_tls
+    sentinel_tls = is_tls if values["sentinel_ssl"] is None else values["sentinel_ssl"]
+    sentinel_tls = mode == SENTINEL and sentinel_tls
+    ssl_options = {n: v for n, v in client_options.items() if n.startswith("ssl_")}
+    if not (is_tls or sentinel_tls):
+        refuse_tls_without_tls(url)
+        _refuse_without_tls(ssl_options)
+    if url.socket_path and (mode != STANDARD or is_tls):
+        raise store_error(
             "A unix socket is for one server without TLS: remove 'deployment_mode' "
             "and 'use_ssl' from endpoints.yml, or let 'url' name a host."
         )
+    files = {
+        name: url.tls.get(name) or values[name]
+        for name in ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs")
+    }
+    tls = _tls({**ssl_options, **url.tls, **files})
+    _warn(values, mode, tls, is_tls=is_tls, sentinel_tls=sentinel_tls)
     return Deployment(
         mode=mode,
-        addresses=_addresses(mode, endpoints, address),
-        socket_path=socket_path,
-        service=options.text("sentinel_service", sentinel_service)
-        or _DEFAULT_SENTINEL_SERVICE,
-        db=number,
-        username=in_url.get("username") or options.text("username", username),
-        password=in_url.get("password") or options.text("password", password),
-        tls=tls,
+        addresses=_addresses(mode, values["endpoints"], url.host, url.port, values),
+        socket_path=url.socket_path,
+        service=values["sentinel_service"],
+        db=db,
+        access={
+            "username": url.username or values["username"],
+            "password": url.password or values["password"],
+            **(tls if is_tls else {}),
+        },
+        sentinel_access={
+            "username": values["sentinel_username"],
+            "password": values["sentinel_password"],
+            **(tls if sentinel_tls else {}),
+        },
+        client_options={
+            name: value
+            for name, value in client_options.items()
+            if name not in ssl_options
+        },
     )
 
 
-def _parsed(url: str) -> Dict[str, Any]:
-    """redis-py's options for a URL, a host, or ``host:port``."""
-    try:
-        parsed: Dict[str, Any] = parse_url(url if "://" in url else f"redis://{url}")
-    except ValueError:
-        # Neither the URL nor the cause is shown: a password may stand in both.
-        raise RasaException(
-            "The option 'url' of the tracker store is neither a host, nor host:port, "
-            "nor a URL. Write it as redis://user:password@host:port/db, rediss://... "
-            "for TLS or unix:///path?db=0, with special characters percent-encoded."
-        ) from None
-    unknown = set(parsed) - {"host", "port", "path", "connection_class", *_URL_QUERY}
-    if unknown:
-        raise RasaException(
-            f"The option 'url' of the tracker store says {', '.join(sorted(unknown))} "
-            f"after its question mark. It may say: {', '.join(_URL_QUERY)}."
+def _tls(given: DriverOptions) -> DriverOptions:
+    """redis-py's options for TLS."""
+    verification = given.get("ssl_cert_reqs", "required")
+    # redis-py 4.6 does not check the host name unless told to.
+    check_hostname = given.get("ssl_check_hostname", verification == "required")
+    if check_hostname and verification == "none":
+        raise store_error(
+            "'ssl_check_hostname' of the tracker store needs 'ssl_cert_reqs: required'. "
+            "Correct them in endpoints.yml."
         )
-    return parsed
+    return {
+        **given,
+        "ssl": True,
+        "ssl_cert_reqs": verification,
+        "ssl_check_hostname": check_hostname,
+    }
 
 
-def _addresses(mode: str, endpoints: Any, address: Address) -> List[Address]:
-    if endpoints is not None and not isinstance(endpoints, (list, tuple)):
-        raise RasaException(
-            f"The option 'endpoints' of the tracker store must be a list of "
-            f"host:port, not a {type(endpoints).__name__}. Correct it in endpoints.yml."
+def _warn(
+    values: Mapping[str, Any],
+    mode: str,
+    tls: DriverOptions,
+    *,
+    is_tls: bool,
+    sentinel_tls: bool,
+) -> None:
+    """Warn of options without effect, and of TLS that does not protect."""
+    if mode == STANDARD and values["endpoints"]:
+        logger.warning(
+            "'endpoints' is ignored, because 'deployment_mode' is standard: 'url' and "
+            "'port' name the server."
         )
-    if mode == STANDARD:
-        if endpoints:
+    for name in ("sentinel_username", "sentinel_password", "sentinel_ssl"):
+        if mode != SENTINEL and values[name] is not None:
+            logger.warning("'%s' is ignored without 'deployment_mode: sentinel'.", name)
+    if not (is_tls or sentinel_tls):
+        files = ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs")
+        if any(values[name] for name in files):
             logger.warning(
-                "'endpoints' is ignored, because 'deployment_mode' is standard: 'url' "
-                "and 'port' name the server."
+                "The connection to Redis is not encrypted: the certificates in "
+                "endpoints.yml are used with 'use_ssl: true' only."
             )
-        return [address]
-    if endpoints:
-        return [_endpoint(endpoint) for endpoint in endpoints]
+        return
+    if not tls["ssl_check_hostname"] or tls["ssl_cert_reqs"] != "required":
+        logger.warning(
+            "The connection to Redis is encrypted, but whoever is between Rasa and the "
+            "server can read it and learn the password: the server's certificate or name "
+            "is not verified. Remove 'ssl_cert_reqs' and 'ssl_check_hostname'."
+        )
+    if mode == SENTINEL and is_tls and not sentinel_tls:
+        logger.warning(
+            "The connection to the sentinels is not encrypted: whoever is between can "
+            "name another server, which gets the password if a trusted authority has "
+            "signed its certificate. Remove 'sentinel_ssl: false' when the sentinels "
+            "speak TLS."
+        )
+
+
+def _addresses(
+    mode: str,
+    endpoints: List[Address],
+    host: Optional[str],
+    port: Optional[int],
+    values: Mapping[str, Any],
+) -> List[Address]:
+    if endpoints and mode != STANDARD:
+        return endpoints
     if mode == SENTINEL:
-        raise RasaException(
+        raise store_error(
             "With 'deployment_mode: sentinel' the tracker store needs 'endpoints': a "
             "list of the sentinels, each as host:port."
         )
-    return [address]
+    return [(host or _DEFAULT_HOST, port or values["port"] or _DEFAULT_PORT)]
 
 
-def _endpoint(endpoint: Any) -> Address:
-    host, _, port = str(endpoint).rpartition(":")
-    if "@" in host or "/" in host:
-        # What stands before the @ is not shown.
-        raise RasaException(
-            "An entry of the option 'endpoints' of the tracker store has more than "
-            "host:port. Correct it in endpoints.yml, and set 'username' and 'password' "
-            "beside it."
+def _checked_client_options(mode: str, given: DriverOptions) -> DriverOptions:
+    """``client_options``, if redis-py knows them and the store does not set them.
+
+    Raises:
+        StoreError: for any other option.
+    """
+    known = sorted(_driver_options(mode) - _SET_BY_STORE)
+    for name in given:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        why = (
+            "the store sets it itself"
+            if name in _SET_BY_STORE
+            else f"redis-py {redis.__version__} does not know it"
         )
-    if not isinstance(endpoint, str) or not host or not port.isdecimal():
-        raise RasaException(
-            f"{str(endpoint).rpartition('@')[2]!r} in the option 'endpoints' of the "
-            f"tracker store is not a host:port. Correct it in endpoints.yml."
+        raise store_error(
+            f"'client_options' of the tracker store must not have '{name}': {why}.{hint} "
+            f"Correct it in endpoints.yml. It may have: {', '.join(known)}."
         )
-    number = options.port_number(port)
-    assert number is not None  # noqa: S101 - for mypy: it is not empty
-    return host.strip("[]"), number
+    return given
 
 
-def _file(name: str, value: Any) -> Optional[str]:
-    path = options.text(name, value)
-    # redis-py would call it an unreachable server.
-    if path and not Path(path).is_file():
-        raise RasaException(
-            f"The option '{name}' of the tracker store names a file that is not there: "
-            f"{path}. Correct it in endpoints.yml."
+def _driver_options(mode: str) -> Set[str]:
+    """The names of all options that redis-py's client has for a deployment."""
+    of_server = set(inspect.signature(redis.Redis.__init__).parameters)
+    if mode != CLUSTER:
+        return of_server
+    return {
+        *inspect.signature(RedisCluster.__init__).parameters,
+        *cluster.REDIS_ALLOWED_KEYS,
+        *(name for name in of_server if name.startswith("ssl_")),
+    }
+
+
+def _let_clusters_verify(access: DriverOptions) -> None:
+    """Let redis-py 4.6 pass all options of TLS to the nodes of a cluster.
+
+    It drops those that are not in its list, ``ssl_check_hostname`` among them, without a
+    word. Then a node with any trusted certificate would get the password.
+    """
+    known = cluster.REDIS_ALLOWED_KEYS
+    cluster.REDIS_ALLOWED_KEYS = (*known, *sorted({*access} - {*known}))
+
+
+def _refuse_without_tls(ssl_options: DriverOptions) -> None:
+    for name in ssl_options:
+        raise store_error(
+            f"'{name}' in 'client_options' of the tracker store needs 'use_ssl: true'. "
+            f"Correct it in endpoints.yml."
         )
-    return path or None
 
 
 def _keepalive_options() -> Dict[int, int]:
@@ -310,7 +385,3 @@ def _keepalive_options() -> Dict[int, int]:
         for name, value in seconds.items()
         if hasattr(socket, name)  # not on every platform
     }
-
-
-def _redis_version() -> int:
-    return int(redis.__version__.split(".")[0])

@@ -11,15 +11,25 @@ import sqlalchemy as sa
 import sqlalchemy.exc
 from sqlalchemy.engine.url import URL, make_url
 
-from rasa_trackers import options
-from rasa_trackers.rasa_versions import RasaException
+from rasa_trackers.errors import store_error
+from rasa_trackers.store_options import redact
 
-#: Seconds after which a pooled connection is replaced; firewalls and load balancers
-#: drop idle ones, commonly after an hour or more.
+#: Seconds after which a pooled connection is replaced. Firewalls and load balancers
+#: drop idle connections, commonly after an hour or more.
 _RECYCLE = 1800
 
 #: The default of the option ``db``.
 DEFAULT_DATABASE = "rasa.db"
+
+# Rasa 1 installs SQLAlchemy 1.3, in which statements are written in another way. As the
+# module is loaded: other modules do not even load with it.
+if sa.__version__.startswith(("0.", "1.0.", "1.1.", "1.2.", "1.3.")):
+    raise store_error(
+        f"The SQL stores of rasa_trackers need SQLAlchemy 1.4 or later, and this is "
+        f"{sa.__version__}. Install it in the Python environment that runs Rasa: pip "
+        f'install "SQLAlchemy>=1.4,<1.5". Rasa 1.10 runs with it, although pip warns that '
+        f"it asks for an older one."
+    )
 
 _DRIVER_PACKAGES = {
     "psycopg2": "psycopg2-binary",
@@ -32,47 +42,34 @@ _DRIVER_PACKAGES = {
 }
 
 
-def engine_url(
-    *,
-    dialect: Any,
-    url: Optional[str],
-    port: Any,
-    db: Any,
-    username: Any,
-    password: Any,
-    query: Any,
-) -> URL:
+def engine_url(values: Mapping[str, Any]) -> URL:
     """The database's URL.
 
     Args:
-        dialect: SQLAlchemy dialect, with or without a driver.
-        url: A host, ``host:port``, or a complete SQLAlchemy URL; what a complete URL
-            leaves out is filled in from the other options.
-        port: TCP port.
-        db: Database, or the path of a SQLite file.
-        username: User name.
-        password: Password.
-        query: Options of the driver.
+        values: The checked options: ``dialect``; ``url``, which is a host,
+            ``host:port`` or a complete SQLAlchemy URL; ``port``, ``db``, ``username``,
+            ``password`` and ``query``, which fill in what a complete URL leaves out.
 
     Raises:
-        RasaException: for a value that makes no URL.
+        StoreError: for values that make no URL.
     """
+    dialect, url = values["dialect"], values["url"]
     parts: Dict[str, Any] = {
-        "username": options.text("username", username),
-        "password": options.text("password", password),
-        "port": options.port_number(port),
-        "database": options.text("db", db),
+        "username": values["username"],
+        "password": values["password"],
+        "port": values["port"],
+        "database": values["db"] or DEFAULT_DATABASE,
     }
     driver_options = {
         name: tuple(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-        for name, value in options.mapping("query", query).items()
+        for name, value in values["query"].items()
     }
     if url and "://" in url:
         complete = _parsed(url)
         if complete.get_backend_name() == "oracle":
             _name_oracle_service(parts, driver_options, complete)
         if parts.get("database") == DEFAULT_DATABASE:
-            # A URL without a database has a meaning of its own: ``sqlite://``.
+            # A URL without a database means something: ``sqlite://`` is in memory.
             del parts["database"]
         given = {name: getattr(complete, name) for name in parts}
         filled = {
@@ -82,11 +79,6 @@ def engine_url(
         }
         return complete.set(**filled).update_query_dict(driver_options)
 
-    if not isinstance(dialect, str) or not dialect:
-        raise RasaException(
-            "The option 'dialect' of the tracker store must name a database, for "
-            "example postgresql or sqlite. Correct it in endpoints.yml."
-        )
     host = _host(dialect, url, parts, driver_options) if url else None
     if dialect.startswith("oracle"):
         _name_oracle_service(parts, driver_options)
@@ -96,14 +88,16 @@ def engine_url(
 def _host(
     dialect: str, url: str, parts: Dict[str, Any], driver_options: Dict[str, Any]
 ) -> Optional[str]:
-    """The host in ``url``; what else stands there goes to its place."""
-    # What stands before an @ may be a password, and is not shown.
+    """The host in ``url``; its other parts go into ``parts`` and ``driver_options``."""
+    # A password may stand before the @, so that part is not shown.
     shown = url.rpartition("@")[2]
     if dialect.startswith("sqlite"):
-        raise RasaException(
+        raise store_error(
             f"SQLite is a file and has no server, but 'url: {shown}' names one. "
             f"Remove 'url', or set 'dialect' to the database that runs there."
         )
+    if url.startswith("/") and dialect.startswith("postgres"):
+        return url  # libpq takes a folder with the server's socket as a host
     is_oracle = dialect.startswith("oracle")
     if is_oracle and url.startswith("("):
         # A complete address in Oracle's own form.
@@ -119,10 +113,11 @@ def _host(
     service = split.path.strip("/") if host and is_oracle else ""
     is_path_wrong = "@" in service if service else split.path
     if not host or is_path_wrong or split.query or "@" in host:
-        raise RasaException(
+        raise store_error(
             f"The option 'url' of the tracker store, '{shown}', is neither a host, "
-            f"nor host:port, nor a complete URL with special characters of the "
-            f"password percent-encoded. Correct it in endpoints.yml."
+            f"nor host:port, nor the folder of a PostgreSQL socket, nor a "
+            f"complete URL with special characters of the password "
+            f"percent-encoded. Correct it in endpoints.yml."
         )
     parts["port"] = own_port or parts["port"]
     parts["username"] = parts["username"] or unquote(split.username or "") or None
@@ -138,8 +133,8 @@ def _name_oracle_service(
 ) -> None:
     """Take the option ``db`` for an Oracle service, unless a place is named already.
 
-    In SQLAlchemy a database in an Oracle URL is a SID, which databases of today's
-    kind (pluggable ones) don't have.
+    SQLAlchemy takes a database in an Oracle URL for a SID. Pluggable databases, the
+    kind of today, have none.
     """
     database = parts.pop("database")
     named = {"service_name", "sid", "dsn"} & {
@@ -156,14 +151,14 @@ def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError):
-        # Neither the URL nor the cause is shown: a password may stand in both.
-        raise RasaException(
+        # A password may stand in the URL and in the cause, so neither is shown.
+        raise store_error(
             "The option 'url' of the tracker store is not a URL that SQLAlchemy "
             "understands. Write it as dialect://user:password@host:port/database, "
             "with special characters in the password percent-encoded."
         ) from None
     if "@" in (parsed.host or ""):
-        raise RasaException(
+        raise store_error(
             "The password in the option 'url' of the tracker store has an '@'. Write "
             "it as %40, or use the options 'username' and 'password'."
         )
@@ -171,17 +166,17 @@ def _parsed(url: str) -> URL:
 
 
 def _current_name(dialect: str) -> str:
-    # SQLAlchemy dropped this old name in 1.4; hosting providers still hand it out.
+    # Hosting providers still give this old name, which SQLAlchemy 1.4 has dropped.
     return re.sub(r"^postgres(?=\+|$)", "postgresql", dialect)
 
 
 def create_engine(
     url: URL, *, connect_args: Mapping[str, Any], **engine_options: Any
 ) -> sa.engine.Engine:
-    """An engine whose connections are tested before use, unless an option differs.
+    """An engine that tests a connection before its use, unless an option differs.
 
     Raises:
-        RasaException: for an unknown dialect or driver option, or a driver that is
+        StoreError: for an unknown dialect or driver option, or a driver that is
             not installed.
     """
     try:
@@ -191,7 +186,7 @@ def create_engine(
                 "future": True,
                 "pool_pre_ping": True,
                 "pool_recycle": _RECYCLE,
-                # What users said does not belong in errors and logs.
+                # The words of users do not belong in errors and logs.
                 "hide_parameters": True,
                 "connect_args": dict(connect_args),
                 **engine_options,
@@ -202,20 +197,20 @@ def create_engine(
             url.drivername, ["sqlite", "postgresql", "oracle"], n=1
         )
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise RasaException(
+        raise store_error(
             f"SQLAlchemy {sa.__version__} has no dialect '{url.drivername}'.{hint} "
             f"Correct the option 'dialect' of the tracker store in endpoints.yml, or "
             f"install the package that brings it."
         ) from None
     except ImportError as error:
         package = _DRIVER_PACKAGES.get(error.name or "", error.name or "its package")
-        raise RasaException(
+        raise store_error(
             f"The driver for '{url.drivername}' is not installed ({error}). Install "
             f"it in the environment that runs Rasa: pip install {package}"
         ) from error
     except (sqlalchemy.exc.ArgumentError, TypeError, ValueError) as error:
-        text = options.redact(str(error), [_password(url)])
-        raise RasaException(
+        text = redact(str(error), [_password(url)])
+        raise store_error(
             f"The dialect '{url.drivername}' does not take these options: {text}. "
             f"Correct 'query' in the tracker_store section of endpoints.yml."
         ) from None
@@ -226,7 +221,7 @@ def _password(url: URL) -> Optional[str]:
 
 
 def described(url: URL) -> str:
-    """How messages name a database, without user and password."""
+    """The name of a database in messages, without user and password."""
     product = {"postgresql": "PostgreSQL", "sqlite": "SQLite", "oracle": "Oracle"}.get(
         url.get_backend_name(), url.get_backend_name()
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Callable, Iterator, Tuple
 
-from servers import h2, mongo, wheels
+from servers import debian, h2, mongo, pgbouncer, wheels
 
 
 def servers() -> Iterator[Tuple[str, Callable[[], object]]]:
@@ -28,6 +28,7 @@ def servers() -> Iterator[Tuple[str, Callable[[], object]]]:
             ),
         )
     yield h2.PACKAGE, h2.jar_file
+    yield pgbouncer.PACKAGES[0], lambda: debian.unpacked(*pgbouncer.PACKAGES)
 
 
 def main() -> None:

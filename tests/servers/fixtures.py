@@ -5,40 +5,35 @@ through pytest-docker.
 
 Tests that stop, kill or suspend a server make one of their own, so that no other test
 meets the wreck: a Redis takes 10 ms, a PostgreSQL half a second, a MongoDB a second.
+
+A driver is imported with the first server of its kind, so that tests that need none run
+where it is not installed.
 """
+
+from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Iterator, List, Tuple, Union
+from typing import TYPE_CHECKING, Iterator, List, Tuple, Union
 
-import psycopg2
-import pymongo.errors
 import pytest
-import redis as redis_driver
 
-from servers.h2 import H2Server
-from servers.mongo import MongoAccess, MongoServer
-from servers.oracle import NOT_READY, URL_VARIABLE, OracleAccess
-from servers.postgres import PostgresAccess, PostgresServer
 from servers.process import wait_until
 from servers.proxy import TcpProxy
-from servers.redis import (
-    REDIS,
-    VALKEY,
-    RedisAccess,
-    RedisCluster,
-    RedisSentinel,
-    RedisServer,
-)
-from servers.tls import Certificates
+
+if TYPE_CHECKING:
+    from servers.h2 import H2Server
+    from servers.mongo import MongoAccess
+    from servers.oracle import OracleAccess
+    from servers.postgres import PostgresAccess
+    from servers.redis import RedisAccess, RedisCluster, RedisSentinel
+    from servers.tls import Certificates
 
 COMPOSE_FOLDER = Path(__file__).parent.parent.parent / "docker"
 # User and password of the containers.
 DOCKER_USER = "rasa"
 DOCKER_PASSWORD = "rasa"
 DOCKER_SECONDS = 600.0
-# Each has a server of its name.
-DOCKER_PROFILES = ("postgres", "redis", "mongo", "oracle")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,14 +54,18 @@ def docker_compose_file() -> List[str]:
 @pytest.fixture(scope="session")
 def docker_compose_command() -> str:
     """Knows all services, for pytest-docker to remove them."""
-    profiles = " ".join(f"--profile {profile}" for profile in DOCKER_PROFILES)
+    from backends import PROFILES
+
+    profiles = " ".join(f"--profile {profile}" for profile in PROFILES)
     return f"docker compose --env-file {COMPOSE_FOLDER / '.env.example'} {profiles}"
 
 
 @pytest.fixture(scope="session")
 def docker_setup() -> List[str]:
     """Starts the servers, and no Rasa beside them."""
-    return [f"up --wait {' '.join([*DOCKER_PROFILES, 'valkey'])}"]
+    from backends import PROFILES
+
+    return [f"up --wait {' '.join([*PROFILES, 'valkey'])}"]
 
 
 def _with_docker(request: pytest.FixtureRequest) -> bool:
@@ -83,6 +82,10 @@ def _docker_address(
 @pytest.fixture(scope="session")
 def postgres_server(request: pytest.FixtureRequest) -> Iterator[PostgresAccess]:
     """A PostgreSQL server."""
+    import psycopg2
+
+    from servers.postgres import PostgresAccess, PostgresServer
+
     if _with_docker(request):
         address = _docker_address(request, "postgres", 5432)
         access = PostgresAccess(*address, DOCKER_USER, DOCKER_PASSWORD, DOCKER_USER)
@@ -94,7 +97,8 @@ def postgres_server(request: pytest.FixtureRequest) -> Iterator[PostgresAccess]:
         )
         yield access
     else:
-        with PostgresServer() as server:
+        # It is never killed, and making a database waits for the disk otherwise.
+        with PostgresServer({"fsync": "off"}) as server:
             yield server
 
 
@@ -114,6 +118,10 @@ def postgres_proxy(postgres_server: PostgresAccess) -> Iterator[TcpProxy]:
 
 
 def _redis(request: pytest.FixtureRequest, flavour: str) -> Iterator[RedisAccess]:
+    import redis as redis_driver
+
+    from servers.redis import RedisAccess, RedisServer
+
     if _with_docker(request):
         access = RedisAccess(*_docker_address(request, flavour, 6379))
         wait_until(
@@ -131,13 +139,13 @@ def _redis(request: pytest.FixtureRequest, flavour: str) -> Iterator[RedisAccess
 @pytest.fixture(scope="session")
 def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisAccess]:
     """A Redis server without a password."""
-    yield from _redis(request, REDIS)
+    yield from _redis(request, "redis")
 
 
 @pytest.fixture(scope="session")
 def valkey_server(request: pytest.FixtureRequest) -> Iterator[RedisAccess]:
     """A Valkey server without a password."""
-    yield from _redis(request, VALKEY)
+    yield from _redis(request, "valkey")
 
 
 @pytest.fixture
@@ -150,6 +158,8 @@ def redis_proxy(redis_server: RedisAccess) -> Iterator[TcpProxy]:
 @pytest.fixture(scope="session")
 def redis_cluster() -> Iterator[RedisCluster]:
     """A cluster of three masters."""
+    from servers.redis import RedisCluster
+
     with RedisCluster() as cluster:
         yield cluster
 
@@ -157,6 +167,8 @@ def redis_cluster() -> Iterator[RedisCluster]:
 @pytest.fixture(scope="session")
 def redis_sentinel() -> Iterator[RedisSentinel]:
     """A master, a replica and a sentinel."""
+    from servers.redis import RedisSentinel
+
     with RedisSentinel() as sentinel:
         yield sentinel
 
@@ -164,6 +176,10 @@ def redis_sentinel() -> Iterator[RedisSentinel]:
 @pytest.fixture(scope="session")
 def mongo_server(request: pytest.FixtureRequest) -> Iterator[MongoAccess]:
     """A MongoDB server without a password."""
+    import pymongo.errors
+
+    from servers.mongo import MongoAccess, MongoServer
+
     if _with_docker(request):
         access = MongoAccess(*_docker_address(request, "mongo", 27017))
         wait_until(
@@ -176,6 +192,15 @@ def mongo_server(request: pytest.FixtureRequest) -> Iterator[MongoAccess]:
     else:
         with MongoServer() as server:
             yield server
+
+
+@pytest.fixture(scope="session")
+def mongo_replica_set() -> Iterator[MongoAccess]:
+    """A MongoDB server that says that it is the primary of a replica set."""
+    from servers.mongo import MongoServer
+
+    with MongoServer(replica_set=True) as server:
+        yield server
 
 
 @pytest.fixture
@@ -196,6 +221,8 @@ def mongo_proxy(mongo_server: MongoAccess) -> Iterator[TcpProxy]:
 @pytest.fixture(scope="session")
 def h2_server() -> Iterator[H2Server]:
     """H2 in Oracle mode; an error where it cannot start, never a skip."""
+    from servers.h2 import H2Server
+
     with H2Server() as server:
         yield server
 
@@ -205,10 +232,13 @@ def oracle_server(
     request: pytest.FixtureRequest,
 ) -> Iterator[Union[OracleAccess, H2Server]]:
     """An Oracle server: of TEST_ORACLE_URL, or with Docker, or what stands in."""
-    url = os.environ.get(URL_VARIABLE)
+    # Named by `servers.oracle`, which needs an Oracle driver.
+    url = os.environ.get("TEST_ORACLE_URL")
     if not url and not _with_docker(request):
         yield request.getfixturevalue("h2_server")
         return
+    from servers.oracle import NOT_READY, OracleAccess
+
     if not url:
         host, port = _docker_address(request, "oracle", 1521)
         credentials = f"{DOCKER_USER}:{DOCKER_PASSWORD}"
@@ -228,5 +258,7 @@ def oracle_server(
 @pytest.fixture(scope="session")
 def certificates() -> Iterator[Certificates]:
     """Certificates for TLS."""
+    from servers.tls import Certificates
+
     with Certificates() as made:
         yield made

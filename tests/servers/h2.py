@@ -4,13 +4,11 @@ import contextlib
 import os
 import shutil
 import socket
-import subprocess
-import tempfile
 import uuid
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from servers import h2_driver, wheels
+from servers import debian, h2_driver, wheels
 from servers.process import Server
 
 PACKAGE = "libh2-java"
@@ -59,47 +57,7 @@ def jar_file() -> Path:
     installed = Path("/") / JAR
     if installed.exists():
         return installed
-    for command in ("apt-get", "dpkg"):
-        if not shutil.which(command):
-            raise RuntimeError(
-                f"H2 comes from Debian's package {PACKAGE}, and there is no {command} "
-                f"to fetch it. Put its jar at {installed}."
-            )
-
-    def unpack(folder: Path) -> None:
-        with tempfile.TemporaryDirectory() as download:
-            try:
-                _download(Path(download))
-            except RuntimeError:
-                if not wheels.is_root():
-                    raise RuntimeError(
-                        f"apt-get could not download {PACKAGE}. As root run: apt-get "
-                        f"update, or apt-get install {PACKAGE}"
-                    ) from None
-                # The lists of packages are missing or old, as in a fresh image.
-                wheels.run("apt-get", "update", "-qq")
-                _download(Path(download))
-            (package,) = Path(download).glob("*.deb")
-            wheels.run("dpkg", "-x", package, folder)
-
-    return wheels.made_once(f"{PACKAGE}-debian", unpack) / JAR
-
-
-def _download(folder: Path) -> None:
-    # apt writes to the current folder only. As root, apt's own user may not enter it,
-    # which is a warning.
-    done = subprocess.run(
-        ["apt-get", "download", "-qq", PACKAGE],
-        cwd=str(folder),
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-    )
-    if done.returncode:
-        raise RuntimeError(f"apt-get download {PACKAGE} failed:\n{done.stdout[-2000:]}")
+    return debian.unpacked(PACKAGE) / JAR
 
 
 class H2Server(Server):

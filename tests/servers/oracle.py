@@ -6,7 +6,8 @@ import sqlalchemy as sa
 import sqlalchemy.exc
 from sqlalchemy.engine.url import make_url
 
-from rasa_trackers.sql.oracle_connection import oracle_engine, place
+from rasa_trackers.sql.oracle.address import place
+from rasa_trackers.sql.oracle.engine import oracle_engine
 from servers.process import wait_until
 
 #: Names the server's environment variable, and the user's URL is in it.

@@ -177,6 +177,7 @@ class TcpProxy(ContextManager["TcpProxy"]):
         accepted: How many connections were accepted.
         round_trips: How often, on any connection, an answer followed a request, however
             many pieces either had.
+        bytes: How many went either way.
     """
 
     def __init__(
@@ -199,6 +200,7 @@ class TcpProxy(ContextManager["TcpProxy"]):
         self.port = free_port()
         self.accepted = 0
         self.round_trips = 0
+        self.bytes = 0
         self._target = (target_host, target_port)
         self._ssl_context = ssl_context
         self._greeting = greeting
@@ -454,12 +456,13 @@ class _Connection:
             else:
                 await self._put(queue, chunk)
 
-    @staticmethod
-    async def _read(reader: asyncio.StreamReader) -> bytes:
+    async def _read(self, reader: asyncio.StreamReader) -> bytes:
         try:
-            return await reader.read(CHUNK_BYTES)
+            chunk = await reader.read(CHUNK_BYTES)
         except OSError:
             return b""
+        self.proxy.bytes += len(chunk)
+        return chunk
 
     async def _put(self, queue: "asyncio.Queue[Piece]", chunk: bytes) -> None:
         await queue.put((asyncio.get_running_loop().time() + self.proxy._delay, chunk))

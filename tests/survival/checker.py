@@ -46,10 +46,10 @@ def check(saves: Iterable[Save], stored: Stored) -> Findings:
                 found.duplicated.append(
                     f"{name} in {save.conversation}, {times[name]} times"
                 )
-            elif not times[name] and save.acknowledged:
+            elif not times[name] and save.acknowledged and not save.waits:
                 found.lost.append(f"{name} in {save.conversation}")
         there = sum(times[name] > 0 for name in save.events)
-        if 0 < there < len(save.events) and not save.acknowledged:
+        if 0 < there < len(save.events) and (save.waits or not save.acknowledged):
             where = f"{save.writer}.{save.lane}.{save.turn} in {save.conversation}"
             found.torn.append(f"{where}: {there} of {len(save.events)}")
     return found

@@ -20,6 +20,10 @@ _WAYS = {RETRIEVED: 60, ALL_SESSIONS: 5, FRESH: 15, KEPT: 20}
 
 #: Seconds by which a writer's clock jumps.
 _JUMPS = (-86400.0, -3600.0, -1.0, 1.0, 3600.0, 86400.0)
+#: Where writers keep what they save in an outage, one after the other. Two of them have a
+#: file in common.
+OFF, MEMORY, FILE = "off", "memory", "file"
+_SPOOLS = (FILE, MEMORY, FILE, OFF)
 #: Conversations that many writers are in at the same time.
 _BUSY = 4
 
@@ -104,6 +108,11 @@ class Plan(NamedTuple):
     def _spread(self) -> int:
         return max(self.conversations, _BUSY)
 
+    @staticmethod
+    def spool(writer: int) -> str:
+        """Where a writer keeps what it saves in an outage."""
+        return _SPOOLS[writer % len(_SPOOLS)]
+
     def has_small_pool(self, writer: int, life: int) -> bool:
         """Whether a writer, in one of its lives, has few connections for its lanes."""
         return self._chance("pool", writer, life).random() < 0.5
@@ -121,7 +130,7 @@ class Plan(NamedTuple):
                     kind,
                     pause=chance.uniform(0, 2 * self.peace),
                     # Some are over before a call gives up, some are not.
-                    lasts=chance.uniform(0.1, 1.5 * self.timeout),
+                    lasts=chance.uniform(0.1, 2.5 * self.timeout),
                     writer=chance.randrange(self.writers),
                 )
 

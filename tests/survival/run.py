@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -22,7 +23,7 @@ from servers.process import wait_until
 from survival import journal, writer
 from survival.checker import Findings, Stored, check
 from survival.journal import Save
-from survival.plan import Plan
+from survival.plan import FILE, MEMORY, OFF, Plan
 from survival.stores import Target, driver_of
 
 TESTS = Path(__file__).parents[1]
@@ -65,6 +66,12 @@ class Outcome:
     stored: int
     #: Saves that a store has told to have failed, by the error's name.
     failures: Dict[str, int]
+    #: Events that were acknowledged when only the memory of a writer had them, which
+    #: was killed afterwards; and how many of them are lost.
+    risked: int
+    risked_and_lost: int
+    #: Seconds of the slowest save by where it is kept in an outage, of 1,000 and of all.
+    slowest: Dict[str, List[float]]
     #: Faults that came about, by kind.
     faults: Dict[str, int]
     lost: List[str]
@@ -76,6 +83,8 @@ class Outcome:
     unreadable: List[str]
     #: Writers that ended by an error, with the end of what they said.
     crashed: List[str]
+    #: Conversations of which something still waits in the spool of a file.
+    waiting: List[str]
     versions: Dict[str, str]
     #: The texts of the errors that the stores have told.
     errors: List[str] = field(default_factory=list)
@@ -84,14 +93,14 @@ class Outcome:
     def wrong(self) -> Dict[str, List[str]]:
         """What must not be; nothing, if all is well."""
         lists = asdict(self)
-        names = (*Findings._fields, "unreadable", "crashed")
+        names = (*Findings._fields, "unreadable", "crashed", "waiting")
         return {name: lists[name] for name in names if lists[name]}
 
     def as_figures(self) -> Dict[str, Any]:
         """As it goes into a report: numbers, and what is wrong in full."""
         figures = asdict(self)
         del figures["errors"]
-        names = (*Findings._fields, "unreadable", "crashed")
+        names = (*Findings._fields, "unreadable", "crashed", "waiting")
         return {
             **figures,
             **{name: len(figures[name]) for name in names},
@@ -164,21 +173,19 @@ class Writers:
     def _start(self, number: int) -> None:
         small = self._plan.has_small_pool(number, self._lives[number])
         self._lives[number] += 1
-        pools = [
-            (self._target.endpoint(one), self._target.environment(one))
-            for one in (False, True)
-        ]
-        self.small_pools += small and pools[0] != pools[1]
+        endpoint, environment = self._target.reached(small)
+        self.small_pools += (endpoint, environment) != self._target.reached(False)
         task = writer.Task(
             self._plan,
             number,
             journal=self.file(number, "journal"),
             log=self.file(number, "log"),
             endpoint={
-                **self._target.endpoint(small),
+                **endpoint,
                 "timeout": self._plan.timeout,
+                "spool": self._spool(number),
             },
-            environment=self._target.environment(small),
+            environment=environment,
             modules=list(self._target.modules),
             stop=self._stop,
             disk_full=self._target.disk_full,
@@ -187,6 +194,10 @@ class Writers:
         process.start()
         self._processes[number] = process
         self._target.writers = [one.pid for one in self._processes if one is not None]
+
+    def _spool(self, number: int) -> str:
+        kind = self._plan.spool(number)
+        return str(self._target.spool) if kind == FILE else kind
 
     @property
     def deaths(self) -> int:
@@ -295,6 +306,7 @@ def run(plan: Plan, target: Target) -> Outcome:
     if faults.error:
         raise faults.error
     saves = writers.saves()
+    waiting = _drained(target)
     stored = target.stored()
     findings = check(saves, stored)
     errors = [error for save in saves for error in save.errors]
@@ -308,6 +320,8 @@ def run(plan: Plan, target: Target) -> Outcome:
         acknowledged=sum(len(save.events) for save in saves if save.acknowledged),
         stored=sum(map(len, stored.values())),
         failures=dict(Counter(error.partition(":")[0] for error in errors)),
+        **_risks(saves, stored),
+        slowest=_slowest(plan, saves),
         faults={
             **target.inflicted,
             WRITER_KILLED: writers.deaths,
@@ -317,6 +331,7 @@ def run(plan: Plan, target: Target) -> Outcome:
         **findings._asdict(),
         unreadable=_unreadable(target, stored),
         crashed=writers.crashed,
+        waiting=waiting,
         versions=target.versions(),
         errors=errors,
     )
@@ -332,10 +347,49 @@ def _in_journals(plan: Plan, saves: Sequence[Save]) -> Dict[str, int]:
     }
 
 
+def _risks(saves: Sequence[Save], stored: Stored) -> Dict[str, int]:
+    """What was acknowledged by a writer that was killed with it in its memory."""
+    there = {name for names in stored.values() for name in names}
+    risked = [name for save in saves if save.waits for name in save.events]
+    return {
+        "risked": len(risked),
+        "risked_and_lost": sum(name not in there for name in risked),
+    }
+
+
+def _slowest(plan: Plan, saves: Sequence[Save]) -> Dict[str, List[float]]:
+    slowest = {}
+    for kind in (FILE, MEMORY, OFF):
+        seconds = sorted(
+            save.seconds
+            for save in saves
+            if save.acknowledged and plan.spool(save.writer) == kind
+        )
+        if seconds:
+            slowest[kind] = [seconds[len(seconds) * 999 // 1000], seconds[-1]]
+    return slowest
+
+
+def _drained(target: Target) -> List[str]:
+    """Wait until the database has what waits in the file; what it does not take."""
+    with driver_of(target):
+        endpoint = {**target.reached(False)[0], "spool": str(target.spool)}
+        store = unwrapped(
+            TrackerStore.create(EndpointConfig(**endpoint), Domain.empty())
+        )
+    spool = store._shared.outage._spool
+    try:
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda: not spool.sender_ids(), "empty spool", _PATIENCE)
+        return sorted(spool.sender_ids())
+    finally:
+        store.close()
+
+
 def _unreadable(target: Target, stored: Stored) -> List[str]:
     """Conversations that Rasa does not read as they are stored."""
     with driver_of(target):
-        endpoint = EndpointConfig(**target.endpoint(False))
+        endpoint = EndpointConfig(**target.reached(False)[0])
         store = unwrapped(TrackerStore.create(endpoint, Domain.empty()))
     try:
         return asyncio.run(_look(store, stored))

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Set
 
 import sqlalchemy
 from rasa.shared.core.domain import Domain
@@ -74,6 +74,8 @@ class _Writer:
         self._journal = journal.Journal(task.journal)
         self._store: Any = None
         self._clock = _Clock()
+        #: Whether something was in this process alone when it was last asked.
+        self._waited = False
         self._last_turns: Dict[int, int] = {}
         for save in journal.read(task.journal, task.writer):
             self._last_turns[save.lane] = save.turn
@@ -82,6 +84,10 @@ class _Writer:
     def _is_over(self) -> bool:
         return self._task.stop.exists() or os.getppid() == 1
 
+    @property
+    def _spool(self) -> Any:
+        return self._store._shared.outage._spool
+
     async def run(self) -> None:
         if "sqlite" in str(self._task.endpoint.get("dialect")):
             _obey(self._task.disk_full)
@@ -89,6 +95,10 @@ class _Writer:
         if self._store is not None:
             lanes = range(self._task.plan.lanes)
             await asyncio.gather(*map(self._lane, lanes))
+            # Nobody tells when it is empty.
+            while self._spool is not None and self._spool.sender_ids():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            self._journal.stored_all()
             self._store.close()
 
     def _open(self) -> None:
@@ -136,15 +146,33 @@ class _Writer:
         if turn.dies_after is not None:
             _die_in(turn.dies_after)
         for _ in range(1 + turn.retries):
+            began = time.monotonic()
             try:
                 await self._store.save(tracker)
             except RasaException as error:
                 self._journal.fail(lane, turn.number, error)
             else:
-                self._journal.acknowledge(lane, turn.number)
+                seconds = time.monotonic() - began
+                waiting = self._waiting()
+                self._journal.acknowledge(
+                    lane,
+                    turn.number,
+                    waits=turn.conversation in waiting,
+                    seconds=seconds,
+                )
+                if self._waited and not waiting:
+                    self._journal.stored_all()
+                self._waited = bool(waiting)
                 return
             if self._is_over:
                 return
+
+    def _waiting(self) -> Set[str]:
+        """The conversations of which something is in this process alone."""
+        if self._spool is None or self._spool.is_durable:
+            return set()
+        waiting: Set[str] = self._spool.sender_ids()
+        return waiting
 
 
 def _events(turn: Turn, names: List[str]) -> List[Any]:

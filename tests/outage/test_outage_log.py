@@ -1,0 +1,426 @@
+"""An outage, step by step, as a tracker store's calls meet it."""
+
+from __future__ import annotations
+
+import logging
+import stat
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, Optional
+
+import pytest
+
+from outage.flaky import READ_ONLY, REFUSED, UP, Connection, FakeProbe, entry, texts
+from rasa_trackers.appending import append_once
+from rasa_trackers.errors import is_unavailable, store_unavailable
+from rasa_trackers.event_log import START, Page
+from rasa_trackers.memory.log import MemoryEventLog
+from rasa_trackers.outage import availability
+from rasa_trackers.outage.log import OutageLog
+from rasa_trackers.outage.spool import Spool
+from rasa_trackers.threads import Threads, _watchdog
+
+#: Long enough for any machine; no call here waits for anything.
+TIMEOUT = 120.0
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(availability, "_PATIENCE", 0.0)
+    monkeypatch.setattr(availability, "_PROBE_INTERVAL", 0.3)
+
+
+@pytest.fixture
+def database() -> Connection:
+    return Connection(MemoryEventLog())
+
+
+@pytest.fixture
+def open_log(database: Connection) -> Iterator[Callable[..., OutageLog]]:
+    logs: List[OutageLog] = []
+
+    def open_log(
+        path: Optional[Path] = None,
+        *,
+        spool: bool = True,
+        max_bytes: int = 1_000_000,
+        opened: bool = True,
+    ) -> OutageLog:
+        log = OutageLog(
+            database,
+            probe=FakeProbe(database),
+            spool=Spool(path, max_bytes) if spool else None,
+            recent_bytes=1_000_000,
+            record_exp=None,
+            timeout=TIMEOUT,
+        )
+        logs.append(log)
+        if opened:
+            log.open()
+        return log
+
+    yield open_log
+    for log in logs:
+        log.close()
+
+
+def until(condition: Callable[[], Any]) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < end, "did not come about"
+        time.sleep(0.005)
+
+
+def is_stored(log: OutageLog) -> Callable[[], bool]:
+    return lambda: not log.is_away and not log._spool.sender_ids()
+
+
+def test_conversation_goes_on_and_is_stored_afterwards(database, open_log, caplog):
+    caplog.set_level(logging.WARNING)
+    log = open_log()
+    end = log.append("ada", [entry("a")], START)
+    database.state = REFUSED
+    for text in "bcd":
+        end = log.append("ada", [entry(text)], end)
+        assert end is not None
+    assert texts(log, "ada") == ["a", "b", "c", "d"]
+    database.state = UP
+    until(is_stored(log))
+    until(lambda: " is back after " in caplog.text)
+    assert texts(database, "ada") == ["a", "b", "c", "d"]
+    assert log.append("ada", [entry("e")], end) is not None
+    assert texts(database, "ada") == ["a", "b", "c", "d", "e"]
+    began, over = (record.message for record in caplog.records)
+    assert "The database is away since" in began
+    assert "3 events of 1 conversations" in over
+
+
+def test_conversation_that_is_half_stored_goes_on_in_the_next_outage(
+    database, open_log
+):
+    """Messages come while what waits is being stored, and then it is away again."""
+    log = open_log()
+    end = log.append("ada", [entry("a")], START)
+    database.state = REFUSED
+    end = log.append("ada", [entry("b")], end)
+    append = database.database.append
+
+    def append_and_go(sender_id, entries, *arguments):
+        position = append(sender_id, entries, *arguments)
+        database.database.append = append
+        log._spool.append("ada", [entry("c")], end, None, None)
+        database.state = REFUSED
+        return position
+
+    database.database.append = append_and_go
+    database.state = UP
+    until(lambda: texts(database.database, "ada") == ["a", "b"])
+    until(lambda: log.is_away)
+    assert texts(log, "ada") == ["a", "b", "c"]
+    database.state = UP
+    until(is_stored(log))
+    assert texts(database, "ada") == ["a", "b", "c"]
+
+
+def test_without_a_spool_a_read_only_database_is_read_at_once(
+    database, open_log, caplog
+):
+    caplog.set_level(logging.WARNING)
+    log = open_log(spool=False)
+    end = log.append("ada", [entry("a")], START)
+    database.state = READ_ONLY
+    for _ in range(3):
+        with pytest.raises(Exception, match="is away since") as raised:
+            log.append("ada", [entry("b")], end)
+        assert is_unavailable(raised.value)
+        assert texts(log, "ada") == ["a"]
+        time.sleep(0.5)  # probes succeed, but nobody can write yet
+    database.state = UP
+    assert log.append("ada", [entry("b")], end) is not None
+    assert not log.is_away
+    assert len(caplog.records) == 2
+
+
+def test_unknown_conversation_of_a_read_only_database_is_read_at_once(
+    database, open_log
+):
+    database.database.append("ada", [entry("a")], START)
+    log = open_log()
+    database.state = READ_ONLY
+    assert log.append("grace", [entry("b")], START) is not None
+    assert texts(log, "ada") == ["a"]
+
+
+def test_nothing_is_erased_or_listed_in_an_outage(database, open_log):
+    log = open_log()
+    end = log.append("ada", [entry("a")], START)
+    database.state = REFUSED
+    log.append("ada", [entry("b")], end)
+    for call in (
+        lambda: log.delete("ada"),
+        lambda: log.replace("ada", [], end),
+        lambda: list(log.sender_ids()),
+        lambda: list(log.count_conversations(0.0)),
+        lambda: log.conversations_of("u"),
+    ):
+        with pytest.raises(Exception, match="is away since") as raised:
+            call()
+        assert is_unavailable(raised.value)
+
+
+def test_delete_erases_what_waits(database, open_log, tmp_path):
+    path = tmp_path / "spool"
+    log = open_log(path)
+    database.state = REFUSED
+    log.append("ada", [entry("secret")], START)
+    other = open_log(path, opened=False)  # a process that finds the database up
+    other_database = Connection(database.database)
+    other._log = other_database
+    other._handover._log = other_database
+    assert other.delete("ada")
+    database.state = UP
+    until(is_stored(log))
+    assert texts(log, "ada") == []
+    assert b"secret" not in everything_in(tmp_path)
+
+
+def everything_in(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.iterdir())
+
+
+def test_empty_spool_holds_no_personal_data(database, open_log, tmp_path):
+    path = tmp_path / "spool"
+    log = open_log(path)
+    end = log.append("ada", [entry("older")], START)
+    database.state = REFUSED
+    for number in range(50):
+        end = log.append("ada", [entry(f"secret-{number}")], end)
+    until(lambda: log._spool.copy("ada"))
+    assert b"secret-49" in everything_in(tmp_path)
+    assert b"older" in everything_in(tmp_path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    database.state = UP
+    until(is_stored(log))
+    until(lambda: b"older" not in everything_in(tmp_path))
+    assert b"secret" not in everything_in(tmp_path)
+    assert b"ada" not in everything_in(tmp_path)
+
+
+def test_copies_that_a_killed_process_has_left_are_erased(database, open_log, tmp_path):
+    path = tmp_path / "spool"
+    log = open_log(path)
+    log.append("ada", [entry("older")], START)
+    database.state = REFUSED
+    log.append("grace", [], START)  # begins the outage, and leaves nothing
+    until(lambda: log._spool.copy("ada"))
+    log.close()
+    database.state = UP
+    open_log(path)
+    until(lambda: b"older" not in everything_in(tmp_path))
+
+
+def test_process_that_was_killed_goes_on_without_the_database(
+    database, open_log, tmp_path
+):
+    path = tmp_path / "spool"
+    log = open_log(path)
+    end = log.append("ada", [entry("a")], START)
+    log.append("grace", [entry("x")], START)
+    database.state = REFUSED
+    end = log.append("ada", [entry("b")], end)
+    until(lambda: log._spool.copy("grace"))
+    log.close()
+    again = open_log(path, opened=False)
+    with pytest.raises(Exception, match="refused"):
+        again.open()
+    assert again.begin_without_database(Exception("refused"))
+    assert texts(again, "ada") == ["a", "b"]
+    assert texts(again, "grace") == ["x"]
+    assert again.append("ada", [entry("c")], end) is not None
+    database.state = UP
+    until(is_stored(again))
+    assert texts(database, "ada") == ["a", "b", "c"]
+
+
+def test_memory_is_no_reason_to_start_without_the_database(database, open_log):
+    log = open_log(opened=False)
+    assert not log.begin_without_database(Exception("refused"))
+    assert not log.is_away
+
+
+def test_full_spool_is_an_error_and_drops_nothing(database, open_log):
+    log = open_log(max_bytes=50_000)
+    database.state = REFUSED
+    kept: List[str] = []
+    end: Optional[int] = START
+
+    def fill():
+        nonlocal end
+        while True:
+            text = f"{len(kept)}-{'x' * 1000}"
+            end = log.append("ada", [entry(text)], end)
+            kept.append(text)
+
+    with pytest.raises(Exception, match="'spool_bytes'") as raised:
+        fill()
+    assert not is_unavailable(raised.value)
+    assert len(kept) > 5
+    database.state = UP
+    until(is_stored(log))
+    assert texts(database, "ada") == kept
+
+
+def test_call_that_begins_again_stores_each_event_once(database, open_log):
+    """The first attempt is carried out, and its thread waits for the answer."""
+    log = open_log()
+    end = log.append("ada", [entry("a")], START)
+    threads = Threads(log, timeout=TIMEOUT, workers=2)
+    threads.watch(log)
+    append, answered = database.database.append, threading.Event()
+    calls: List[int] = []
+
+    def answer_late(*arguments):
+        position = append(*arguments)
+        calls.append(position)
+        if len(calls) == 1:
+            assert answered.wait(TIMEOUT)
+        return position
+
+    def save(bound):
+        return append_once(
+            bound,
+            "ada",
+            [entry("b")],
+            end,
+            user=None,
+            user_of_new_log=None,
+            is_uncertain=False,
+        )
+
+    database.database.append = answer_late
+    saving = threading.Thread(target=threads.run_blocking, args=(save,))
+    saving.start()
+    until(lambda: calls)
+    until(lambda: [call for call in _watchdog._calls if call.threads is threads])
+    for call in _watchdog._calls:
+        call.log.deadline._answered_at -= 1  # it has been silent for long
+    log.on_outage()
+    saving.join(TIMEOUT)
+    answered.set()
+    threads.close(then=lambda: None).join()
+    assert texts(database, "ada") == ["a", "b"]
+
+
+class Cluster(Connection):
+    """Nodes by the first letters of sender ids, each of which may be away alone."""
+
+    def __init__(self, database: MemoryEventLog) -> None:
+        super().__init__(database)
+        self.away = ""
+
+    def part_of(self, sender_id: str) -> str:
+        return sender_id[:1]
+
+    def _call(self, method, *arguments, writes=False):
+        is_away = self.away and arguments and arguments[0][:1] == self.away
+        self.state = REFUSED if is_away else UP
+        return super()._call(method, *arguments, writes=writes)
+
+
+class ProbeOfCluster(FakeProbe):
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster)
+        self._cluster = cluster
+
+    def read(self, sender_id: str = "") -> None:
+        if self._cluster.away:
+            raise store_unavailable("The node is away.")
+
+
+def test_part_that_is_away_is_no_outage_of_the_others(caplog):
+    caplog.set_level(logging.WARNING)
+    cluster = Cluster(MemoryEventLog())
+
+    log = OutageLog(
+        cluster,
+        probe=ProbeOfCluster(cluster),
+        spool=Spool(None, 1_000_000),
+        recent_bytes=1_000_000,
+        record_exp=None,
+        timeout=TIMEOUT,
+    )
+    log.open()
+    ends = {name: log.append(name, [entry("a")], START) for name in ("ada", "bob")}
+    cluster.away = "a"
+    for text in "bc":
+        for name in ("ada", "bob"):
+            ends[name] = log.append(name, [entry(text)], ends[name])
+    assert log._spool.sender_ids() == {"ada"}
+    assert texts(cluster.database, "bob") == texts(log, "ada") == ["a", "b", "c"]
+    with pytest.raises(Exception, match="node a is away"):
+        list(log.sender_ids())
+    cluster.away = ""
+    until(is_stored(log))
+    until(lambda: " is back after " in caplog.text)
+    assert texts(cluster.database, "ada") == ["a", "b", "c"]
+    assert len(caplog.records) == 2
+    log.close()
+
+
+def test_closing_stores_what_only_memory_has(database, open_log, caplog):
+    log = open_log()
+    database.state = REFUSED
+    end = log.append("ada", [entry("a")], START)
+    log._whole.close()  # so that no probe ends the outage
+    log._whole.is_away = False
+    database.state = UP
+    log.close()
+    assert end is not None
+    assert texts(database, "ada") == ["a"]
+    assert "is lost" not in caplog.text
+
+
+def test_closing_in_an_outage_says_what_is_lost(database, open_log, caplog):
+    log = open_log()
+    database.state = REFUSED
+    log.append("ada", [entry("a")], START)
+    log.close()
+    assert "What was said in 1 conversations" in caplog.text
+
+
+def test_what_another_process_has_erased_is_not_stored(database, open_log, tmp_path):
+    """It is erased while this process waits for the database."""
+    path = tmp_path / "spool"
+    log = open_log(path)
+    end = log.append("ada", [entry("a")], START)
+    database.state = REFUSED
+    log.append("ada", [entry("secret")], end)
+    spool, append = Spool(path, 1_000_000), database.database.append
+
+    def erase_first(*arguments):
+        database.database.append = append
+        database.database.delete("ada")
+        spool.erase("ada")
+        return append(*arguments)
+
+    database.database.append = erase_first
+    database.state = UP
+    until(is_stored(log))
+    assert texts(database, "ada") == []
+    spool.close()
+
+
+def test_spool_goes_on_when_its_disk_has_space_again(tmp_path):
+    spool = Spool(tmp_path / "spool", 10_000_000)
+    page = Page([], complete=True)
+    pages = "PRAGMA max_page_count="
+    spool._connection.execute(f"{pages}1").fetchall()
+    with pytest.raises(Exception, match="cannot be used") as raised:
+        spool.append("ada", [entry("x" * 1_000_000)], START, None, page)
+    assert not is_unavailable(raised.value)
+    assert not spool.waits("ada")
+    spool._connection.execute(f"{pages}{2**30}").fetchall()
+    assert spool.append("ada", [entry("a")], START, None, page) is not None
+    assert spool.waits("ada")
+    spool.close()

@@ -1,0 +1,321 @@
+"""What the errors of SQL drivers mean: the tables, entry by entry."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+import sqlalchemy as sa
+
+from rasa_trackers.event_log import START
+from rasa_trackers.sql import failures
+from rasa_trackers.sql.log import SQLEventLog
+from rasa_trackers.sql.oracle import failures as oracle
+from rasa_trackers.sql.postgresql import failures as postgresql
+from rasa_trackers.sql.schema import tables
+from rasa_trackers.sql.sqlite import failures as sqlite
+from sql.sql_logs import (
+    entries,
+    make_log,
+    opened,
+    postgresql_options,
+    sqlite_options,
+    texts,
+)
+
+
+class OperationalError(Exception):
+    """As a driver raises it: a class that says nothing about passing."""
+
+
+def wrapped(cause, **options):
+    cls = sa.exc.OperationalError
+    return cls("SELECT 1", {}, cause, **options)
+
+
+def driver_error(text="", **codes):
+    error = OperationalError(text)
+    vars(error).update(codes)
+    return error
+
+
+@pytest.fixture
+def any_log():
+    log = SQLEventLog(sa.create_engine("sqlite://", future=True), tables(), name="x")
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def sqlite_log(tmp_path):
+    log = make_log(sqlite_options(tmp_path))
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def postgresql_log():
+    log = make_log({"dialect": "postgresql", "url": "h", "username": "u"})
+    yield log
+    log.close()
+
+
+def transient(table):
+    return {key for key, failure in table.items() if failure.transient}
+
+
+def away(table):
+    return {key for key, failure in table.items() if failure.away}
+
+
+# Unknown errors
+
+
+@pytest.mark.parametrize("name", ["any_log", "sqlite_log", "postgresql_log"])
+def test_unknown_error_is_permanent(name, request):
+    log = request.getfixturevalue(name)
+    for code in (None, "XX000", "58030"):
+        error = wrapped(driver_error("never heard of", pgcode=code))
+        assert log.classify(error) == failures.Failure(False)
+
+
+@pytest.mark.parametrize("name", ["any_log", "sqlite_log", "postgresql_log"])
+def test_unknown_error_of_a_lost_connection_passes(name, request):
+    log = request.getfixturevalue(name)
+    error = wrapped(driver_error("x"), connection_invalidated=True)
+    assert log.classify(error) is failures.LOST
+
+
+def test_error_that_is_no_drivers(any_log):
+    assert any_log.classify(KeyError("a bug")) is None
+    assert not any_log.classify(failures.NumbersBehind()).transient
+    assert any_log.classify(sa.exc.TimeoutError()).transient
+    assert not any_log.classify(sa.exc.NoSuchModuleError()).transient
+    assert any_log.classify(UnicodeError()) is failures.UNSTORABLE
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionRefusedError(),
+        ConnectionResetError(),
+        TimeoutError(),
+        socket.timeout(),
+        socket.gaierror(),
+        OSError(errno.EHOSTUNREACH, ""),
+        OSError(errno.ENETUNREACH, ""),
+    ],
+)
+def test_error_of_the_network_passes(any_log, error):
+    assert any_log.classify(error) is failures.LOST
+
+
+def test_missing_file_of_a_certificate_does_not_pass(any_log):
+    assert not any_log.classify(FileNotFoundError("ca.pem")).transient
+
+
+# MySQL and MariaDB
+
+
+def test_what_passes_on_mysql():
+    table = failures.MYSQL_FAILURES
+    lost = {1053, 2002, 2003, 2006, 2013, 2055}
+    full = {1040, 1203}
+    read_only = {1290, 1792, 1836}
+    assert transient(table) == lost | full | read_only | {1047, 1205, 1213}
+    assert away(table) == lost | full | read_only | {1021, 1047, 1114}
+
+
+@pytest.mark.parametrize("number", sorted(failures.MYSQL_FAILURES))
+def test_error_of_mysql_is_found_by_its_number(any_log, number):
+    error = wrapped(OperationalError(number, "text"))
+    assert any_log.classify(error) is failures.MYSQL_FAILURES[number]
+
+
+# SQLite
+
+
+def test_what_passes_on_sqlite():
+    assert transient(sqlite.FAILURES) == {
+        "is locked",
+        "locking protocol",
+        "database schema has changed",
+        "interrupted",
+    }
+    assert away(sqlite.FAILURES) == {"database or disk is full", "disk I/O error"}
+
+
+@pytest.mark.parametrize("text", sorted(sqlite.FAILURES))
+def test_error_of_sqlite_is_found_by_its_text(sqlite_log, text):
+    error = wrapped(OperationalError(f"some {text}: x"))
+    assert sqlite_log.classify(error) is sqlite.FAILURES[text]
+
+
+# PostgreSQL
+
+
+def test_what_passes_on_postgresql():
+    lost = {"08", "40003", "57P01", "57P02", "57P03", "57P05", "25P03"}
+    assert transient(postgresql.BY_CODE) == lost | {
+        "25006",
+        "40001",
+        "40P01",
+        "42710",
+        "42P07",
+        "53200",
+        "53300",
+        "55006",
+        "55P03",
+        "57014",
+    }
+    assert away(postgresql.BY_CODE) == lost | {"25006", "53100", "53200", "53300"}
+
+
+@pytest.mark.parametrize("attribute", ["pgcode", "sqlstate"])
+@pytest.mark.parametrize("code", sorted(postgresql.BY_CODE))
+def test_error_of_postgresql_is_found_by_its_code(postgresql_log, code, attribute):
+    error = wrapped(driver_error("x", **{attribute: code.ljust(5, "0")}))
+    assert postgresql_log.classify(error) is postgresql.BY_CODE[code]
+
+
+SERVER = 'connection to server at "h" (10.0.0.1), port 5432 failed: '
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (SERVER + "Connection refused", failures.LOST),
+        (SERVER + "timeout expired", failures.LOST),
+        (SERVER + "No route to host", failures.LOST),
+        (SERVER + "Network is unreachable", failures.LOST),
+        (SERVER + "FATAL:  the database system is starting up", failures.LOST),
+        (SERVER + "FATAL:  the database system is shutting down", failures.LOST),
+        (SERVER + "FATAL:  the database system is in recovery mode", failures.LOST),
+        (SERVER + "SSL SYSCALL error: EOF detected", failures.LOST),
+        (SERVER + "SSL error: unexpected eof while reading", failures.LOST),
+        ("server closed the connection unexpectedly", failures.LOST),
+        ("could not receive data from server: x", failures.LOST),
+        ('could not translate host name "h" to address: x', failures.LOST),
+        ("FATAL: server login has been failing, try again later", failures.LOST),
+        ("FATAL: pgbouncer cannot connect to server", failures.LOST),
+        ("FATAL: server conn crashed?", failures.LOST),
+        ("terminating connection due to administrator command", failures.LOST),
+        ("connection already closed", failures.LOST),
+        (
+            SERVER + "FATAL:  sorry, too many clients already",
+            postgresql.TOO_MANY_CONNECTIONS,
+        ),
+        (
+            SERVER + "FATAL:  remaining connection slots are reserved for roles",
+            postgresql.TOO_MANY_CONNECTIONS,
+        ),
+        (
+            SERVER + 'FATAL:  too many connections for role "u"',
+            postgresql.TOO_MANY_CONNECTIONS,
+        ),
+        (
+            "FATAL: no more connections allowed (max_client_conn)",
+            postgresql.TOO_MANY_CONNECTIONS,
+        ),
+        ("FATAL: query_wait_timeout", postgresql.TOO_MANY_CONNECTIONS),
+        (
+            SERVER + 'FATAL:  password authentication failed for user "u"',
+            postgresql.BY_CODE["28"],
+        ),
+        (SERVER + "fe_sendauth: no password supplied", postgresql.BY_CODE["28"]),
+        (SERVER + 'FATAL:  role "u" does not exist', postgresql.BY_CODE["28"]),
+        (SERVER + 'FATAL:  database "d" does not exist', postgresql.BY_CODE["3D000"]),
+    ],
+)
+def test_error_while_connecting_is_found_by_its_text(postgresql_log, text, expected):
+    for code in (None, "08P01"):
+        found = postgresql_log.classify(wrapped(driver_error(text, pgcode=code)))
+        assert found == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SERVER + 'FATAL:  no pg_hba.conf entry for host "h"',
+        SERVER + "server does not support SSL, but SSL was required",
+        SERVER + "SSL error: certificate verify failed",
+        'root certificate file "x" does not exist',
+        'invalid connection option "sslmod"',
+        'invalid sslmode value: "x"',
+    ],
+)
+def test_mistake_in_the_options_does_not_pass(postgresql_log, text):
+    found = postgresql_log.classify(wrapped(driver_error(text)))
+    assert not found.transient
+    assert found.remedy
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "passes"),
+    [
+        ("23505", 'violates unique constraint "pg_type_typname_nsp_index"', True),
+        ("XX000", "tuple concurrently updated", True),
+        ("23505", 'violates unique constraint "events_pkey"', False),
+        ("23505", 'violates unique constraint "mine"', False),
+    ],
+)
+def test_two_processes_create_the_tables_at_once(postgresql_log, code, text, passes):
+    found = postgresql_log.classify(wrapped(driver_error(text, pgcode=code)))
+    assert found.transient is passes
+    assert passes or "setval" in found.remedy
+
+
+# Oracle
+
+
+def test_what_passes_on_oracle():
+    """The table by code: ``tests/oracle``."""
+    lost = {code for code, each in oracle.FAILURES.items() if each is failures.LOST}
+    assert lost <= transient(oracle.FAILURES)
+    assert {"ORA-00060", "ORA-30006", "ORA-16000", "ORA-12514", "ORA-00020"} <= (
+        transient(oracle.FAILURES)
+    )
+    permanent = set(oracle.FAILURES) - transient(oracle.FAILURES)
+    assert {"ORA-00001", oracle.NUMBERS_BEHIND, "ORA-01017", "ORA-00904"} <= permanent
+    assert {"ORA-01653", "ORA-16000", "ORA-01034"} <= away(oracle.FAILURES)
+
+
+# A server with few connections
+
+
+@pytest.fixture
+def few_connections(postgres_server):
+    """A database whose user may have two connections."""
+    limit = f"ALTER ROLE {postgres_server.username} CONNECTION LIMIT"
+    with closing(postgres_server.administrator()) as connection:
+        connection.cursor().execute(f"{limit} 2")
+        yield from postgresql_options(postgres_server)
+        connection.cursor().execute(f"{limit} -1")
+
+
+def test_threads_wait_for_a_connection_that_comes_free(few_connections):
+    log = opened(few_connections)
+    with ThreadPoolExecutor(8) as threads:
+        ends = [
+            threads.submit(log.append, f"user-{number}", entries("a"), START)
+            for number in range(200)
+        ]
+        assert all(end.result() for end in ends)
+    assert texts(log, "user-7") == ["a"]
+    log.close()
+
+
+def test_server_that_gives_no_connection_at_all_is_an_error(few_connections):
+    first, second, third = (make_log(few_connections) for _ in range(3))
+    with first.engine.connect(), second.engine.connect(), pytest.raises(
+        sa.exc.OperationalError
+    ) as refused:
+        third.open()
+    found = third.classify(refused.value)
+    assert found is postgresql.TOO_MANY_CONNECTIONS
+    assert "POSTGRESQL_POOL_SIZE" in found.remedy
+    for log in (first, second, third):
+        log.close()
