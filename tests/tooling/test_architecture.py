@@ -16,6 +16,7 @@ import pytest
 import redis
 import sqlalchemy.engine
 
+import rasa_trackers
 from conversations import add, session_start, tracker, turn
 
 CHECKOUT = Path(__file__).parents[2]
@@ -33,14 +34,12 @@ WIRE: Dict[str, Tuple[Any, str]] = {
 def functions_of_the_package() -> List[str]:
     """The functions of this package that are being called, the outermost first."""
     found = []
+    package = f"{Path(rasa_trackers.__file__).parent.as_posix()}/"
     frame = sys._getframe(2)
     while frame is not None:
-        file, name = Path(frame.f_code.co_filename), frame.f_code.co_name
-        if "rasa_trackers" in file.parts and "tests" not in file.parts:
-            place = file.parts[
-                len(file.parts) - file.parts[::-1].index("rasa_trackers") :
-            ]
-            found.append(f"{'/'.join(place)} {name}")
+        file = Path(frame.f_code.co_filename).as_posix()
+        if file.startswith(package):
+            found.append(f"{file[len(package) :]} {frame.f_code.co_name}")
         frame = frame.f_back
     return found[::-1]
 
