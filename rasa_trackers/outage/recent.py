@@ -6,7 +6,7 @@ import operator
 import threading
 import time
 from collections import OrderedDict
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 from rasa_trackers.event_log import Entry, Page, Stored
 from rasa_trackers.outage.spool import Waiting, numbered
@@ -18,13 +18,34 @@ _OVERHEAD = 150
 _DATA = operator.attrgetter("data")
 
 
-class _Copy(NamedTuple):
+class _Copy:
     """The newest events of a conversation."""
 
-    page: Page
-    size: int
-    #: When the conversation was last saved or read, by the monotonic clock.
-    noted_at: float
+    def __init__(self, page: Page, size: int) -> None:
+        """Keep a page of ``size`` bytes, in a list of its own."""
+        self.events = list(page.events)
+        self.complete = page.complete
+        self.user_id = page.user_id
+        self.size = size
+        #: When the conversation was last saved or read, by the monotonic clock.
+        self.noted_at = time.monotonic()
+
+    def page(self) -> Page:
+        """The copy as it is now, in a list that no later save changes."""
+        return Page(list(self.events), self.complete, self.user_id)
+
+    def covers(self, page: Page) -> bool:
+        """Whether a page that was read has nothing that the copy lacks.
+
+        Positions only grow, also over an erasure. So a page that ends earlier was read
+        before what the copy has.
+        """
+        return (
+            bool(page.events)
+            and page.user_id == self.user_id
+            and self.events[0].position <= page.events[0].position
+            and page.events[-1].position <= self.events[-1].position
+        )
 
 
 class RecentConversations:
@@ -51,25 +72,26 @@ class RecentConversations:
         """The copy of a conversation, if there is one that has not expired."""
         with self._lock:
             copy = self._copies.get(sender_id)
-        if copy is None or (
-            self._record_exp is not None
-            and time.monotonic() - copy.noted_at >= self._record_exp
-        ):
-            return None
-        return copy.page
+            if copy is None or (
+                self._record_exp is not None
+                and time.monotonic() - copy.noted_at >= self._record_exp
+            ):
+                return None
+            return copy.page()
 
     def note_page(self, sender_id: str, page: Page, before: Optional[int]) -> None:
         """Keep what was read of a conversation."""
         with self._lock:
             copy = self._copies.get(sender_id)
-            if before is None:
-                self._put(sender_id, page, _size_after(page.events, copy))
-                return
-            if copy is not None and copy.page.events[0].position == before:
-                older = Page(
-                    page.events + copy.page.events, page.complete, copy.page.user_id
-                )
-                self._put(sender_id, older, copy.size + _size(page.events))
+            if before is not None:
+                if copy is not None and copy.events[0].position == before:
+                    older = Page(page.events + copy.events, page.complete, copy.user_id)
+                    self._put(sender_id, _Copy(older, copy.size + _size(page.events)))
+            elif copy is not None and copy.covers(page):
+                # The usual case: this process has saved all that it reads.
+                self._put(sender_id, copy)
+            else:
+                self._put(sender_id, _Copy(page, _size(page.events)))
 
     def note_append(
         self,
@@ -82,18 +104,19 @@ class RecentConversations:
         """Keep what was appended to a conversation."""
         with self._lock:
             copy = self._copies.get(sender_id)
-            page = Page([], complete=True) if copy is None else copy.page
-            if end_of(page.events) != after:
+            if copy is None:
+                copy = _Copy(Page([], complete=True), _size([]))
+            if end_of(copy.events) != after:
                 # A copy without its beginning would be another session.
                 self._drop(sender_id)
                 return
             new = numbered([entry.data for entry in entries], position)
-            self._put(
-                sender_id,
-                Page(page.events + new, page.complete, user_id or page.user_id),
-                # A long session is not measured anew for each of its events.
-                size=(0 if copy is None else copy.size) + _size(new),
-            )
+            # A long session is neither copied nor measured for each of its events.
+            self._drop(sender_id)
+            copy.events += new
+            copy.size += _size(new)
+            copy.user_id = user_id or copy.user_id
+            self._put(sender_id, copy)
 
     def note_hand_over(self, sender_id: str, waiting: Waiting, position: int) -> None:
         """Keep what waited in the spool and is in the database now.
@@ -105,30 +128,34 @@ class RecentConversations:
         """
         with self._lock:
             if waiting.follows_copy:
-                self._put(sender_id, waiting.stored_page(position))
+                page = waiting.stored_page(position)
+                self._put(sender_id, _Copy(page, _size(page.events)))
             else:
                 self._drop(sender_id)
 
     def all_newest_first(self) -> Iterator[Tuple[str, Page]]:
         """All copies; that of the most recently used conversation first."""
         with self._lock:
-            copies = list(self._copies.items())
-        for sender_id, copy in reversed(copies):
-            yield sender_id, copy.page
+            sender_ids = list(reversed(self._copies))
+        for sender_id in sender_ids:
+            with self._lock:
+                copy = self._copies.get(sender_id)
+                page = None if copy is None else copy.page()
+            if page is not None:
+                yield sender_id, page
 
     def forget(self, sender_id: str) -> None:
         """Drop the copy of a conversation."""
         with self._lock:
             self._drop(sender_id)
 
-    def _put(self, sender_id: str, page: Page, size: Optional[int] = None) -> None:
+    def _put(self, sender_id: str, copy: _Copy) -> None:
         self._drop(sender_id)
-        if size is None:
-            size = _size(page.events)
-        if not page.events or size > self._max_bytes:
+        if not copy.events or copy.size > self._max_bytes:
             return
-        self._copies[sender_id] = _Copy(page, size, time.monotonic())
-        self._bytes += size
+        copy.noted_at = time.monotonic()
+        self._copies[sender_id] = copy
+        self._bytes += copy.size
         while self._bytes > self._max_bytes:
             _, oldest = self._copies.popitem(last=False)
             self._bytes -= oldest.size
@@ -141,19 +168,6 @@ class RecentConversations:
 
 def _size(events: Sequence[Stored]) -> int:
     return sum(map(len, map(_DATA, events))) + _OVERHEAD * (len(events) + 1)
-
-
-def _size_after(events: Sequence[Stored], copy: Optional[_Copy]) -> int:
-    """The size of events that were read, of which most are those of a copy."""
-    known = [] if copy is None else copy.page.events
-    if (
-        copy is not None
-        and known
-        and len(known) <= len(events)
-        and events[len(known) - 1].position == known[-1].position
-    ):
-        return copy.size + _size(events[len(known) :])
-    return _size(events)
 
 
 def newest(events: List[Stored], limit: Optional[int], before: Optional[int]) -> Page:
