@@ -342,6 +342,13 @@ class EventLog(ABC):
         """
         return ""
 
+    def find_parts(self) -> None:  # noqa: B027 - most databases have one part
+        """Ask the servers which part holds which conversation now.
+
+        Called while a part is away, in a thread that no other call waits for: what was
+        in that part may have moved. Raises what the driver raises.
+        """
+
     def purge_expired(self) -> int:
         """Erase conversations that have expired, a bounded number a call.
 

@@ -110,6 +110,7 @@ class OutageLog(EventLog):
         self._is_closed = threading.Event()
         self._opening = threading.Lock()
         self._draining = threading.Lock()
+        self._finding = threading.Lock()
         #: By the parts of the database; see :meth:`EventLog.part_of`.
         self._availabilities: Dict[str, Availability] = {}
         #: Calls to the database that are under way, by their threads.
@@ -459,7 +460,27 @@ class OutageLog(EventLog):
         # A conversation that hardly exists, so that looking at it changes nothing.
         samples = itertools.chain([""], map(str, range(_MOST_SAMPLES)))
         sample = next((each for each in samples if self._log.part_of(each) == part), "")
-        self._probe.read(sample)
+        try:
+            self._probe.read(sample)
+        except Exception:
+            if part:
+                self._find_parts_in_background()
+            raise
+
+    def _find_parts_in_background(self) -> None:
+        """Learn what another part has taken over from one that is away."""
+        if self._finding.acquire(blocking=False):
+            threading.Thread(
+                target=self._find_parts, name="rasa_trackers-parts", daemon=True
+            ).start()
+
+    def _find_parts(self) -> None:
+        try:
+            self._log.find_parts()
+        except Exception as error:  # noqa: BLE001 - the next probe asks again
+            logger.debug("%s: its parts are not known: %s", self.name, error)
+        finally:
+            self._finding.release()
 
     def suspect_silence(self) -> None:
         """A call has had no answer for long."""

@@ -260,6 +260,9 @@ class RedisEventLog(EventLog):
             return ""
         return self._transport.node_of(self._namespace.of(sender_id).log)
 
+    def find_parts(self) -> None:
+        self._transport.find_nodes()
+
     def close(self) -> None:
         self._transport.close()
 

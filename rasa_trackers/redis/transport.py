@@ -152,6 +152,15 @@ class Transport:
             self._nodes[slot] = str(nodes[0].name)
         return self._nodes.get(slot, "")
 
+    def find_nodes(self) -> None:
+        """Ask a cluster which node serves which slots; nothing without a cluster.
+
+        redis-py asks only after a command has failed. No command is sent to a node that
+        is away, so a slot that another node has taken would stay unknown.
+        """
+        if self._cluster is not None:
+            self._cluster.nodes_manager.initialize()
+
     def close(self) -> None:
         """Close all connections."""
         with self._connecting:
