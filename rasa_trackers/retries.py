@@ -247,7 +247,7 @@ def silent(name: str, deadline: Deadline) -> Exception:
     """The error for a server that stayed silent until a deadline."""
     return store_unavailable(
         f"{name} did not answer within {deadline.timeout:g} seconds. Check that the "
-        f"server runs, can be reached and is not overloaded; the option 'timeout' of the "
-        f"tracker store sets how long to wait.",
+        f"server runs, can be reached and is not overloaded. The option 'timeout' of the "
+        f"tracker store says how long to wait, and 'startup_timeout' does at the start.",
         is_away=True,
     )

@@ -266,7 +266,7 @@ def adds_little(engine: Engine, rasa: str, image: str) -> None:
     for folder in ("/checkout", "/download", "/wheels"):
         in_image(engine, image, "test", "!", "-e", folder)
     added = engine.inspect(image)["Size"] - engine.inspect(rasa)["Size"]
-    assert added < 30_000_000, "bytes beyond Rasa, with a client of some kilobytes"
+    assert added < 20_000_000, "bytes beyond Rasa, with a client of some kilobytes"
 
 
 def test_a_conversation_is_stored_in_an_image_of_rasa_pro(
