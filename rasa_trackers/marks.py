@@ -104,7 +104,12 @@ def unmark_tracker(tracker: DialogueStateTracker) -> None:
 
 
 def mark_events(
-    place: str, sender_id: str, events: Sequence[Event], position: int
+    place: str,
+    sender_id: str,
+    events: Sequence[Event],
+    position: int,
+    *,
+    marked: int = 0,
 ) -> None:
     """Note on saved events that they are in the log.
 
@@ -114,12 +119,24 @@ def mark_events(
         events: The events; the last of them is the log's last event.
         position: The position of the last one. Those before it get ascending numbers
             below it, which need not be their positions.
+        marked: How many leading events are marked already. A long session costs nothing
+            for each of its saves by that.
     """
-    number = position - len(events)
-    for event in events:
-        number += 1
+    before = position - len(events) + marked
+    if marked and not _ascends(events[marked - 1], place, sender_id, before):
+        # What waited in a spool has another position in the database.
+        marked, before = 0, position - len(events)
+    for number, event in enumerate(events[marked:], before + 1):
         # Not by setattr, which some event classes forbid.
         event.__dict__[_ON_EVENT] = (place, sender_id, number)
+
+
+def _ascends(event: Event, place: str, sender_id: str, number: int) -> bool:
+    """Whether an event is marked, with no greater number than this one."""
+    mark = event.__dict__.get(_ON_EVENT)
+    return (
+        mark is not None and tuple(mark[:2]) == (place, sender_id) and mark[2] <= number
+    )
 
 
 class KnownEnd(NamedTuple):

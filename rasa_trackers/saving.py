@@ -87,17 +87,21 @@ class Save:
             )
         elif self.events:
             log.confirm(sender_id)
-        return Saved(end.new, position, self._user_id or end.user_id)
+        marked = len(self.events) - len(end.new) if end.is_marked else 0
+        return Saved(end.new, position, self._user_id or end.user_id, marked)
 
     def _known_end(self, log: DeadlineLog, sender_id: str) -> _KnownEnd:
         """What is new, and where the log ends as far as is known."""
         mark = self.mark
         if mark is not None and self._new is not None:
-            return _KnownEnd(self._new, mark.position, mark.user_id, mark.is_uncertain)
+            return _KnownEnd(
+                *(self._new, mark.position, mark.user_id, mark.is_uncertain),
+                is_marked=True,
+            )
         known = known_end(self._place, sender_id, self.events)
         if known is not None:
             user_id = log.read_back(sender_id, limit=1).user_id
-            return _KnownEnd(known.new, known.position, user_id, True)
+            return _KnownEnd(known.new, known.position, user_id, True, is_marked=True)
         end = self._reconciled(log, sender_id)
         saved = self.events[: len(self.events) - len(end.new)]
         # With nothing new there is nothing to remember, and all to be confirmed.
@@ -174,6 +178,8 @@ class _KnownEnd(NamedTuple):
     user_id: Optional[str]
     #: Whether the log may hold some of ``new`` after ``position``.
     is_uncertain: bool
+    #: Whether the events before ``new`` are marked as saved.
+    is_marked: bool = False
 
 
 class Saved(NamedTuple):
@@ -184,3 +190,5 @@ class Saved(NamedTuple):
     #: The position of the log's last event.
     position: int
     user_id: Optional[str]
+    #: How many leading events of the tracker were marked as saved before.
+    marked: int

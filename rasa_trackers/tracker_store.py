@@ -271,7 +271,10 @@ class EventLogTrackerStore(TrackerStore):
                     mark_tracker(tracker, save.mark)
                 raise
             # Here and not in the thread, which may be one that was given up.
-            self._mark(tracker, save.events, saved.position, saved.user_id)
+            self._mark(
+                *(tracker, save.events, saved.position, saved.user_id),
+                marked=saved.marked,
+            )
             self._publish_once_kept(tracker, saved)
         self._shared.purge_now_and_then()
 
@@ -301,10 +304,12 @@ class EventLogTrackerStore(TrackerStore):
         saved: List[rasa_versions.Event],
         position: int,
         user_id: Optional[str],
+        *,
+        marked: int = 0,
     ) -> None:
         place = self._shared.place
         mark_tracker(tracker, SavedUpTo(place, tracker, saved, position, user_id))
-        mark_events(place, tracker.sender_id, saved, position)
+        mark_events(place, tracker.sender_id, saved, position, marked=marked)
 
     # Erasing
 

@@ -1,7 +1,6 @@
 """Debian's packages, unpacked into a cache without being installed."""
 
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -43,17 +42,4 @@ def unpacked(*packages: str) -> Path:
 def _download(folder: Path, *packages: str) -> None:
     # apt writes to the current folder only. As root, apt's own user may not enter it,
     # which is a warning.
-    done = subprocess.run(
-        ["apt-get", "download", "-qq", *packages],
-        cwd=str(folder),
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-    )
-    if done.returncode:
-        raise RuntimeError(
-            f"apt-get download {' '.join(packages)} failed:\n{done.stdout[-2000:]}"
-        )
+    wheels.run("apt-get", "download", "-qq", *packages, cwd=folder)

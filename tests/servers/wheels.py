@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Callable, List, Tuple
+from typing import Callable, List, Optional, Tuple
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 # A version for which every wheel in requirements.txt exists.
@@ -144,8 +144,12 @@ def _install_into(python: object) -> List[object]:
     return [python, "-m", "pip", "install", "--ignore-requires-python"]
 
 
-def run(*command: object) -> None:
+def run(*command: object, cwd: Optional[Path] = None) -> None:
     """Run a command to its end.
+
+    Args:
+        command: The command.
+        cwd: Where it runs; the current folder unless given.
 
     Raises:
         RuntimeError: If it fails, with its last output.
@@ -153,6 +157,7 @@ def run(*command: object) -> None:
     parts = [str(part) for part in command]
     done = subprocess.run(
         parts,
+        cwd=None if cwd is None else str(cwd),
         check=False,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
