@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Type
 from rasa_trackers.entries import described, entry_of
 from rasa_trackers.errors import store_error
 from rasa_trackers.event_log import Entry
+from rasa_trackers.parsing import parser
 from rasa_trackers.rasa_versions import Event, event_classes, from_proto_json
 
 #: Gives the form of an event that is made text of.
@@ -52,6 +53,9 @@ def unreadable(data: str) -> Entry:
 #: Reads the JSON that a text begins with. ``json.loads`` looks for white space before
 #: and after it as well, which takes as long again: 2.1 µs an event instead of 1.2.
 _decode_json = json.JSONDecoder().raw_decode
+
+#: Reads many texts at once.
+_parse_fast = parser()
 
 #: Stands between texts that are decoded at once. Not known outside of this process: so
 #: no damaged texts can make up for each other, one ending within the next.
@@ -174,16 +178,15 @@ def _parsed(data: str) -> Any:
 def _parsed_at_once(texts: Sequence[str]) -> Sequence[Any]:
     """What the JSON of each text says; ``None`` throughout unless all is well.
 
-    One call for many texts takes two thirds of the time: 1.0 µs an event instead of
-    1.5. Keys that recur are one object then, which saves memory too.
+    One call for many texts takes two thirds of the time. Keys that recur are one object
+    then, which saves memory too.
     """
     nothing: List[Any] = [None] * len(texts)
     if sum(map(len, texts)) > _LONGEST_TEXT:
         return nothing
-    text = f"[{_SEPARATOR.join(texts)}]"
     try:
-        parsed, end = _decode_json(text)
+        parsed = _parse_fast(f"[{_SEPARATOR.join(texts)}]")
     except (ValueError, RecursionError):
         return nothing
-    is_well = end == len(text) and parsed[1::2] == [_BETWEEN] * (len(texts) - 1)
+    is_well = parsed[1::2] == [_BETWEEN] * (len(texts) - 1)
     return parsed[::2] if is_well and len(parsed) == 2 * len(texts) - 1 else nothing

@@ -23,6 +23,15 @@ _ON_TRACKER = "_rasa_trackers_saved_up_to"
 _ON_EVENT = "_rasa_trackers_position"
 
 
+def _on_event(place: str, sender_id: str) -> str:
+    """The attribute that a saved event has for a log.
+
+    Its value is a bare number: an object for each event of a long session would make the
+    garbage collector run, which costs more than the marks.
+    """
+    return f"{_ON_EVENT}:{place}:{sender_id}"
+
+
 class SavedUpTo:
     """How far a tracker is saved."""
 
@@ -122,21 +131,14 @@ def mark_events(
         marked: How many leading events are marked already. A long session costs nothing
             for each of its saves by that.
     """
+    mark = _on_event(place, sender_id)
     before = position - len(events) + marked
-    if marked and not _ascends(events[marked - 1], place, sender_id, before):
+    if marked and events[marked - 1].__dict__.get(mark, before + 1) > before:
         # What waited in a spool has another position in the database.
         marked, before = 0, position - len(events)
     for number, event in enumerate(events[marked:], before + 1):
         # Not by setattr, which some event classes forbid.
-        event.__dict__[_ON_EVENT] = (place, sender_id, number)
-
-
-def _ascends(event: Event, place: str, sender_id: str, number: int) -> bool:
-    """Whether an event is marked, with no greater number than this one."""
-    mark = event.__dict__.get(_ON_EVENT)
-    return (
-        mark is not None and tuple(mark[:2]) == (place, sender_id) and mark[2] <= number
-    )
+        event.__dict__[mark] = number
 
 
 class KnownEnd(NamedTuple):
@@ -153,12 +155,13 @@ def known_end(place: str, sender_id: str, events: List[Event]) -> Optional[Known
     Clear marks ascend from the first event on, and no event behind the last of them has
     one. Otherwise an event was put between saved ones, or stands in the tracker twice.
     """
+    mark = _on_event(place, sender_id)
     saved, position = 0, START
     for index, event in enumerate(events):
-        mark = event.__dict__.get(_ON_EVENT)
-        if mark is None or tuple(mark[:2]) != (place, sender_id):
+        number = event.__dict__.get(mark)
+        if number is None:
             continue
-        if index != saved or (saved and mark[2] <= position):
+        if index != saved or (saved and number <= position):
             return None
-        saved, position = index + 1, mark[2]
+        saved, position = index + 1, number
     return KnownEnd(position, events[saved:]) if saved else None

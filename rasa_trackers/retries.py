@@ -21,6 +21,9 @@ T = TypeVar("T")
 #: Seconds before the first retry; doubled from one retry to the next.
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
+#: The longest pause while the server is away. An outage is known 0.3 s after it has begun
+#: (``outage.availability``), and a call that sleeps longer keeps its caller waiting.
+_LONGEST_PAUSE_WHILE_AWAY = 0.1
 #: Times that a call in batches may begin anew while each batch moves the deadline on. A
 #: server that breaks off at the same batch each time would move it on for ever.
 _MOST_BEGINNINGS = 3
@@ -205,6 +208,8 @@ class DeadlineLog(EventLog):
                 failure = self._log.classify(error)
                 if failure is None:
                     raise
+                if failure.away:
+                    pause = min(pause, _LONGEST_PAUSE_WHILE_AWAY)
                 is_final = failure.away and not self._waits_while_away
                 if is_final or not failure.transient or self.deadline.left() <= pause:
                     raise self._translated(error, failure) from self._cause(error)
