@@ -12,12 +12,15 @@ from typing import Dict, List, NamedTuple, Tuple
 from measured_servers import STORES
 from measured_servers import opened as opened_server
 from measuring import Case, Shape, measure
+from outage_layer import seconds_a_turn
 from stores import OURS, RASAS
 from worker import Worker
 
 #: The limits of the design, made wide for machines that are busy.
 TIMES_FASTER_THAN_RASAS = 3.0
 TIMES_SLOWER_WHEN_OLD = 2.0
+#: Of a turn of the fastest store.
+SHARE_OF_OUTAGE_LAYER = 0.03
 
 ONE_SESSION = Shape(1_000, 1)
 YOUNG = Shape(100, 1)
@@ -38,7 +41,7 @@ class Ratio(NamedTuple):
     kept: bool
 
     def __str__(self) -> str:
-        return f"{'ok  ' if self.kept else 'SLOW'} {self.what}: {self.value:.1f}"
+        return f"{'ok  ' if self.kept else 'SLOW'} {self.what}: {self.value:.3g}"
 
 
 def ratios(name: str, bench: Worker) -> List[Ratio]:
@@ -69,7 +72,15 @@ def ratios(name: str, bench: Worker) -> List[Ratio]:
         cost = {which: typical(case.wall) for which, case in cases.items()}
         faster.append(cost[RASAS, ONE_SESSION] / cost[OURS, ONE_SESSION])
         slower.append(cost[OURS, OLD] / cost[OURS, YOUNG])
+    young = statistics.median(cases[OURS, YOUNG].wall)
+    share = seconds_a_turn() / young
     return [
+        Ratio(
+            f"{name}: what the layer for outages adds to a turn of 100 events (at most "
+            f"{SHARE_OF_OUTAGE_LAYER:g})",
+            share,
+            share <= SHARE_OF_OUTAGE_LAYER,
+        ),
         Ratio(
             f"{name}: times faster than Rasa's own at 1,000 events (at least "
             f"{TIMES_FASTER_THAN_RASAS:g})",

@@ -311,6 +311,7 @@ def torture_section(data: Dict[str, Any]) -> str:
     for name, label in (
         ("risked", "acknowledged in an outage by a process that was killed in it"),
         ("risked_and_lost", "of these lost, all with `spool: memory`"),
+        ("late", "saves with a spool that took longer than 3 seconds"),
     ):
         if all(name in one for one in stores.values()):
             rows.append([label, *(f"{one[name]:,}" for one in stores.values())])

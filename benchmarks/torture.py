@@ -14,6 +14,7 @@ from typing import Any, Dict
 from backends import BACKENDS
 from run import machine
 from stores import versions
+from survival.checker import LATEST
 from survival.plan import Plan
 from survival.run import Outcome, run
 from survival.stores import STORES, Target
@@ -47,15 +48,16 @@ def summary(label: str, outcome: Outcome) -> str:
     risks = (
         f"  Killed with events in memory alone: {outcome.risked}, of which "
         f"{outcome.risked_and_lost} are lost. Slowest save of 1,000 (of all) by spool, in "
-        f"seconds: {slowest}."
+        f"seconds: {slowest}. {len(outcome.late)} of those with a spool took longer than "
+        f"{LATEST:g}."
     )
     lines = [
         f"{label}, seed {outcome.seed}: {counts}",
         risks,
         f"  Faults: {faults}.",
     ]
-    for what, where in outcome.wrong.items():
-        lines.append(f"  {what.upper()}: {'; '.join(where[:5])}")
+    for what, where in {**outcome.wrong, "late": outcome.late}.items():
+        lines += [f"  {what.upper()}: {'; '.join(where[:5])}"] if where else []
     return "\n".join(lines)
 
 
@@ -70,7 +72,7 @@ def main() -> int:
         else:
             plan = Plan(name, options.seed, options.seconds)
         outcome = torture(plan)
-        wrong = wrong or bool(outcome.wrong)
+        wrong = wrong or bool(outcome.wrong or outcome.late)
         label = BACKENDS[name].label
         found[label] = outcome.as_figures()
         print(summary(label, outcome), flush=True)

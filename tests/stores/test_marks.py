@@ -35,9 +35,7 @@ async def test_save_marks_only_what_is_new(store):
     add(kept, turn())
     await store.save(kept)
     after = marks_on(kept.events)
-    assert all(
-        a[name] is b[name] for a, b in zip(before, after) for name in (*a, *b)
-    )
+    assert all(a[name] is b[name] for a, b in zip(before, after) for name in (*a, *b))
     assert all(after)
     add(kept, turn())
     await store.save(copy.copy(kept))

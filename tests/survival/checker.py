@@ -26,6 +26,9 @@ class Findings(NamedTuple):
         return any(self)
 
 
+#: Seconds within which a save is acknowledged, whatever goes wrong, where a spool takes it.
+LATEST = 3.0
+
 #: Names of the stored events of each conversation, in order; `None` has no name.
 Stored = Mapping[str, Iterable[Optional[str]]]
 
@@ -81,3 +84,12 @@ def _in_order(saves: Iterable[Save]) -> Iterable[str]:
     """All events, those of one lane in the order in which it wrote them."""
     for save in sorted(saves, key=lambda save: (save.writer, save.lane, save.turn)):
         yield from save.events
+
+
+def late(saves: Iterable[Save]) -> List[str]:
+    """The saves that were acknowledged later than ``LATEST``."""
+    return [
+        f"{save.events[0]} in {save.conversation}, after {save.seconds:.1f} seconds"
+        for save in saves
+        if save.acknowledged and save.seconds > LATEST
+    ]

@@ -21,7 +21,7 @@ from rasa.utils.endpoints import EndpointConfig
 from rasa_api import TrackerStore, unwrapped
 from servers.process import wait_until
 from survival import journal, writer
-from survival.checker import Findings, Stored, check
+from survival.checker import Findings, Stored, check, late
 from survival.journal import Save
 from survival.plan import FILE, MEMORY, OFF, Plan
 from survival.stores import Target, driver_of
@@ -72,6 +72,9 @@ class Outcome:
     risked_and_lost: int
     #: Seconds of the slowest save by where it is kept in an outage, of 1,000 and of all.
     slowest: Dict[str, List[float]]
+    #: Saves that were acknowledged too late, of the writers with a spool. They are counted
+    #: apart from what is wrong, because a slow machine has them, too.
+    late: List[str]
     #: Faults that came about, by kind.
     faults: Dict[str, int]
     lost: List[str]
@@ -100,7 +103,7 @@ class Outcome:
         """As it goes into a report: numbers, and what is wrong in full."""
         figures = asdict(self)
         del figures["errors"]
-        names = (*Findings._fields, "unreadable", "crashed", "waiting")
+        names = (*Findings._fields, "unreadable", "crashed", "waiting", "late")
         return {
             **figures,
             **{name: len(figures[name]) for name in names},
@@ -322,6 +325,7 @@ def run(plan: Plan, target: Target) -> Outcome:
         failures=dict(Counter(error.partition(":")[0] for error in errors)),
         **_risks(saves, stored),
         slowest=_slowest(plan, saves),
+        late=late(save for save in saves if plan.spool(save.writer) != OFF),
         faults={
             **target.inflicted,
             WRITER_KILLED: writers.deaths,

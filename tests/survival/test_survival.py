@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from survival import journal
-from survival.checker import check
+from survival.checker import LATEST, check, late
 from survival.journal import Journal, Save, event_name
 from survival.plan import Plan
 from survival.run import CLOCK_JUMP, SAVES_CUT_OFF, WRITER_KILLED, run
@@ -116,6 +116,12 @@ def test_part_of_a_save_is_found():
     assert found([FIRST, unsure], ada=[ONE, TWO, THREE]) == {
         "torn": ["0.0.1 in ada: 1 of 2"]
     }
+
+
+def test_late_answer_is_found():
+    slow, failed = save(0), save(1, acknowledged=False)
+    slow.seconds = failed.seconds = LATEST + 0.1
+    assert late([save(2), slow, failed]) == [f"{ONE} in ada, after 3.1 seconds"]
 
 
 def test_journal_goes_on_after_a_death_in_the_midst_of_a_line(tmp_path):
