@@ -33,7 +33,7 @@ def parser() -> Callable[[str], Any]:
 
 def _ujson_loads() -> Optional[Callable[[str], Any]]:
     try:
-        import ujson  # noqa: PLC0415 - it may be missing
+        import ujson
     except ImportError:
         return None
     numbers = re.match(r"(\d+)\.(\d+)", getattr(ujson, "__version__", ""))
