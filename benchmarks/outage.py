@@ -88,7 +88,7 @@ def measured(name: str, kind: str, model: Path, seconds: float, *, own: bool) ->
 
 
 def backend_versions(name: str) -> Dict[str, str]:
-    """Of the server."""
+    """The versions of the server."""
     backend = BACKENDS[name]
     with backend.make_server() as server:
         return backend.server_versions(server)

@@ -19,7 +19,7 @@ from worker import Worker
 #: The limits of the design, made wide for machines that are busy.
 TIMES_FASTER_THAN_RASAS = 3.0
 TIMES_SLOWER_WHEN_OLD = 2.0
-#: Of a turn of the fastest store.
+#: What the layer for outages may add, as a share of a turn.
 SHARE_OF_OUTAGE_LAYER = 0.03
 
 ONE_SESSION = Shape(1_000, 1)

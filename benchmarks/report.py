@@ -133,7 +133,7 @@ def turn_table(report: Report) -> str:
 
 
 def _of_the_floor(times: Dict[str, Dict[str, float]]) -> str:
-    """In Rasa Open Source; and in Rasa Pro, where a tracker takes longer to build."""
+    """The figures of Rasa Open Source and of Rasa Pro, whose trackers take longer."""
     floor = times["floor"]["median"]
     ratios = [
         f"{times[name]['median'] / floor:.1f}"
@@ -144,7 +144,7 @@ def _of_the_floor(times: Dict[str, Dict[str, float]]) -> str:
 
 
 def parts_table(report: Report) -> str:
-    """Where the time of a turn goes."""
+    """The parts of a turn and the time that each takes."""
     rows = []
     parts: List[str] = []
     for store, data in report.stores():
@@ -232,7 +232,7 @@ def _cell(times: Dict[str, float]) -> str:
 
 
 def _number(value: float) -> str:
-    """With two digits, and those before the point."""
+    """A number with two digits, or with all digits before the point."""
     return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
 
 

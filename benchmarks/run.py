@@ -38,9 +38,9 @@ SHORTEST_SESSION = 10
 #: Conversations that are open at the same time, and the age of each.
 AT_ONCE = (1, 8, 64)
 CROWD, CROWDS_EVENTS = 128, 100
-#: Of the conversation whose tracker is weighed.
+#: The age of the conversation whose tracker is weighed.
 WEIGHED = Shape(1_000, 1)
-#: Of the conversations whose turns are looked at in parts.
+#: The ages of the conversations whose turns are looked at in parts.
 TAKEN_APART = (Shape(100, 1), Shape(1_000, 1))
 
 
@@ -127,7 +127,7 @@ class Process:
 class Contender(NamedTuple):
     """One of those who are measured."""
 
-    #: In the results.
+    #: Its name in the results.
     name: str
     #: `OURS`, `RASAS` or `FLOOR`.
     which: str

@@ -555,7 +555,7 @@ def close_store(store: Any) -> None:
 
 
 def versions() -> Dict[str, str]:
-    """Of what this process has."""
+    """The versions of what this process has."""
     rasa = importlib.import_module("rasa.version").__version__
     return {
         "Rasa": rasa,
@@ -570,7 +570,7 @@ def versions() -> Dict[str, str]:
 
 
 def _own_version() -> str:
-    """With the commit that it was built from, where git can tell."""
+    """The version with the commit that it was built from, where git can tell."""
     version = metadata.version("rasa_trackers")
     try:
         commit = subprocess.run(

@@ -55,7 +55,7 @@ class Worker:
         return self._loop.run_until_complete(getattr(self, method)(**arguments))
 
     async def versions(self) -> Dict[str, str]:
-        """Of what this process has."""
+        """The versions of what this process has."""
         return versions()
 
     async def turn(self) -> Dict[str, int]:
@@ -100,7 +100,7 @@ class Worker:
         self._contenders.clear()
 
     async def settle(self) -> None:
-        """To be called when all conversations are filled in."""
+        """Call this when all conversations are filled in."""
         # What Rasa has imported, a million objects, is not worth a look each turn.
         gc.collect()
         gc.freeze()

@@ -345,7 +345,7 @@ def apply_events(
 
 
 def user_id_of(tracker: DialogueStateTracker) -> Any:
-    """Whose conversation a tracker is; ``None`` where Rasa knows no users."""
+    """The user of a tracker's conversation; ``None`` where Rasa knows no users."""
     return getattr(tracker, "user_id", None) or None
 
 

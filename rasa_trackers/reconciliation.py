@@ -141,7 +141,7 @@ def rewritten(
 
 
 def _aligned(stored: Sequence[Optional[T]], events: Sequence[T]) -> List[Optional[int]]:
-    """For each event its place in ``stored``; the places found ascend."""
+    """Find each event's place in ``stored``; the places ascend."""
     places: Dict[Optional[T], List[int]] = {}
     for place, event in enumerate(stored):
         places.setdefault(event, []).append(place)

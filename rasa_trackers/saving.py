@@ -104,7 +104,7 @@ class Save:
             return _KnownEnd(known.new, known.position, user_id, True, is_marked=True)
         end = self._reconciled(log, sender_id)
         saved = self.events[: len(self.events) - len(end.new)]
-        # With nothing new there is nothing to remember, and all to be confirmed.
+        # If nothing is new, nothing has to be remembered, and all has to be confirmed.
         if end.new and all(a is b for a, b in zip(self.events[len(saved) :], end.new)):
             self.mark = SavedUpTo(
                 self._place, self._tracker, saved, end.position, end.user_id

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 #: What is read of conversations to sort them.
 _STATE: Document = {
     **dict.fromkeys(("sender_id", "last", "base", "expires_at", USER_ID, STARTED), 1),
-    # Of Rasa's own document, the first event.
+    # The first event of Rasa's own document.
     "events": {"$slice": 1},
 }
 

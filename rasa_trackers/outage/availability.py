@@ -230,7 +230,7 @@ class Availability:
             self.is_away = self.is_readable = False
             self.is_ending = True
             self._failing_since = None
-            # With one look: the next outage begins to probe anew.
+            # One lock for both: the next outage begins to probe anew.
             self._is_probing = self._is_probing and not stop_probing
             return True
 

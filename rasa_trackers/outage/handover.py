@@ -22,7 +22,7 @@ _MOST_RESOLVED = 100_000
 
 
 class _Stored(NamedTuple):
-    """Where the last entry of a conversation is that waited in the spool."""
+    """The position of a conversation's last entry that waited in the spool."""
 
     in_spool: int
     in_database: int
@@ -100,7 +100,7 @@ class Handover:
         return self._locks[hash(sender_id) % _LOCKS]
 
     def position_in_database(self, sender_id: str, in_spool: int) -> Optional[int]:
-        """Where an entry is now that waited; ``None`` if that is not known."""
+        """The position of an entry that waited; ``None`` if that is not known."""
         stored = self._resolved.get(sender_id)
         if stored is None or stored.in_spool != in_spool:
             return None

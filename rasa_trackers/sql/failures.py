@@ -24,7 +24,7 @@ READ_ONLY = (
 LOST = Failure(True, REACHABLE, away=True)
 NO_SPACE = Failure(False, "Free space on the server's disk.", away=True)
 
-#: For all databases: every connection of the pool was in use for too long.
+#: The same for all databases: every connection of the pool was in use for too long.
 POOL_EXHAUSTED = Failure(
     True,
     "Every connection of the pool is in use. Raise the option 'timeout', the limits of "

@@ -38,7 +38,7 @@ class Database(NamedTuple):
     backend: Backend
     #: The server that has it; its kind is the backend's matter.
     server: Any
-    #: By which the server knows it.
+    #: The name by which the server knows it.
     name: str
 
     def endpoint(self, port: Optional[int] = None) -> Endpoint:

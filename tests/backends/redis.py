@@ -95,7 +95,7 @@ def exhaust(target: Any, seconds: float) -> None:
 
 
 class RedisWithPrefix(Redis):
-    """With a prefix of keys that is no prefix of a pattern."""
+    """A prefix of keys that would be another one as a pattern."""
 
     name = "redis-prefix"
     suites = frozenset(("contract", "stores"))

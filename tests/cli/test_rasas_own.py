@@ -22,7 +22,7 @@ def _rasas_store(store: Store) -> Any:
     from rasa_api import TrackerStore, unwrapped
 
     return unwrapped(
-        # Without a domain, Rasa Pro's own stores would count events in another way.
+        # Rasa Pro's own stores count events in another way without a domain.
         TrackerStore.create(
             EndpointConfig(**store.endpoint), Domain.from_dict({"intents": ["greet"]})
         )

@@ -271,7 +271,7 @@ def test_append_of_a_process_that_is_killed_is_whole_or_not_there(
         sender_id = f"killed after {fifth} fifths"
         worker.tell("at once", sender_id, events)
         assert worker.hear() == "begins"
-        # Not a wait for anything: the moment of the kill.
+        # The moment of the kill; nothing is waited for.
         time.sleep(seconds * fifth / 5)
         worker.kill()
         worker = start_worker()

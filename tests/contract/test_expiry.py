@@ -192,7 +192,7 @@ def test_each_append_begins_the_life_anew(make_one, added):
 
 
 def test_append_begins_the_life_of_all_its_events_anew(make_one):
-    """Also of those that were appended long ago, and are stored apart."""
+    """Events that were appended long ago and are stored apart expire, too."""
 
     def story(life):
         log = make_one(life.seconds)

@@ -195,7 +195,7 @@ def test_conversations_of_one_beginning_come_in_the_order_of_their_sender_ids(lo
 
 
 def test_sender_ids_are_in_the_order_of_code_points(log):
-    """Not of UTF-16."""
+    """The order is that of code points, and not of UTF-16."""
     for sender_id in ["😀", "\uffee"]:
         log.append(sender_id, entries("x"), START, User("u", 2.0))
     assert of_user(log, "u") == ["\uffee", "😀"]

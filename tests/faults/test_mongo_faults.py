@@ -137,7 +137,7 @@ async def test_index_that_takes_long_does_not_hold_up_the_start(
     ):
         store = load(endpoint_of(server, timeout=5))
         assert "the server is creating the indexes" in caplog.text
-        # Of a collection that has an index built some servers do not tell.
+        # Some servers tell nothing of a collection while they build an index of it.
         assert len(looks) == 1
         saved = tracker("ada", session_start())
         await store.save(saved)

@@ -74,7 +74,7 @@ def write(collection, *, expires=False, of_rasa=False):
             **oldest,
             **dates,
         },
-        # Of a writer that died, or came too late.
+        # A writer that died, or came too late, has left it.
         {
             "_id": LEFT,
             "sender_id": "ada",
@@ -191,7 +191,7 @@ def test_conversation_is_replaced(make_log, collection, of_rasa):
 
 @every_form
 def test_conversation_expires(make_log, collection, of_rasa):
-    """Also where the server erases the open bucket before the others."""
+    """The server may erase the open bucket before the others."""
     write(collection, expires=True, of_rasa=of_rasa)
     log = make_log(record_exp=3600)
     collection.delete_one({"_id": "open:ada"})

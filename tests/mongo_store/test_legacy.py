@@ -145,7 +145,7 @@ def test_of_two_documents_one_counts(log, collection):
 
 
 def test_each_conversation_comes_once(log, collection):
-    """Also where a scan meets its documents far from each other."""
+    """A scan may meet its documents far from each other."""
     documents = [rasas_own("ada", 2), rasas_own("grace", 2)]
     documents += [rasas_own(f"other {number}", 1) for number in range(300)]
     documents += [rasas_own("ada", 3), rasas_own("grace", 3)]

@@ -65,7 +65,7 @@ def complaints(sql):
 
 
 def looked_at(sql):
-    """Without what the lint below mistakes for something else."""
+    """The text without what the lint below mistakes for something else."""
     # A list that is kept short.
     assert reading._READ_BATCH < 1000
     sql = re.sub(r"IN \((__\[POSTCOMPILE_|:)sender_ids[^()]*\)", "", sql)

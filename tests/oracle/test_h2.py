@@ -62,7 +62,7 @@ async def test_sql_store_with_an_oracle_dialect_is_the_same(
 async def test_tables_of_rasas_store_are_used_as_they_are(
     make_store, load, endpoint, domain, eventually
 ):
-    """With FLOAT, and the sequence of the documentation; the index is added."""
+    """The table has FLOAT and the sequence of the documentation; the index is added."""
     maker = make_store()
     for statement in (
         "DROP TABLE events",
@@ -342,7 +342,7 @@ def test_unknown_service_is_a_connection_error(make_store):
 
 @on_oracle
 def test_all_that_a_store_sends_is_looked_at(make_store):
-    """With what SQLAlchemy adds, from the first connection on."""
+    """SQLAlchemy's additions are there from the first connection on."""
     sent = set()
 
     def note(_connection, _cursor, sql, *_rest):

@@ -123,7 +123,7 @@ def test_missing_client_library_is_an_error_with_a_remedy(load):
 
 
 def test_thick_mode_without_a_client_library_is_an_error_with_a_remedy(tmp_path):
-    """In a process of its own, since a process is thin or thick for good."""
+    """A process of its own, because a process stays thin or thick for good."""
     script = (
         "import sys; sys.modules['cx_Oracle'] = None\n"
         "from rasa_trackers import OracleTrackerStore\n"
@@ -329,7 +329,7 @@ asyncio.run(ask())
     with silent_port() as port:
         printed, notes = with_client(driver, client_folder, port, script)
     assert printed.count(answer) == 3
-    # And the probe, which looks whether the server is silent to all.
+    # The probe counts, too: it looks whether the server is silent to all.
     assert re.search("[34] still connect", printed)
     assert len(notes) in (3, 4)
 
@@ -391,7 +391,7 @@ def test_longer_text_would_be_a_clob_of_oracles_client(client_folder, driver):
 
 @CLIENT_DRIVERS
 def test_many_long_texts_are_one_call_of_oracles_client(client_folder, driver):
-    """Without a CLOB that is made for any of them."""
+    """No CLOB is made for any of them."""
     script = (
         (APPEND % 40_000).partition("with")[0]
         + """

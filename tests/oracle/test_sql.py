@@ -65,7 +65,7 @@ def test_lint_finds_what_it_is_for(sql):
 def test_sql_follows_a_grammar_of_oracles(version):
     log = log_of(version)
     for name, sql in statements(log).items():
-        # Where SQLAlchemy writes values in when it sends the statement.
+        # SQLAlchemy writes values in there when it sends the statement.
         text = sql.replace("__[POSTCOMPILE_sender_ids]", ":name_1, :name_2")
         text = re.sub(r"__\[POSTCOMPILE_\w+\]", "5", text)
         # Oracle 12.1's; the grammar knows only the second half of it.

@@ -90,7 +90,7 @@ async def test_user_that_is_learnt_later(store):
 
 
 async def test_conversation_that_was_erased_meanwhile_is_its_users_again(store):
-    """By a job for privacy, or because it has expired."""
+    """A job for privacy has erased it, or it has expired."""
     await store.save(tracker("ada", conversation(2, 1), "u"))
     retrieved = await store.retrieve("ada")
     await store.delete("ada")
@@ -250,7 +250,7 @@ async def _same_as_rasa(store, sender_id, events, domain, after_expiry):
 PARTS = {
     "session": lambda: conversation(1, 1),
     "long session": lambda: conversation(1, 14),
-    # Of a custom action_session_start, which leaves the dialogue stack as it is.
+    # A custom action_session_start leaves the dialogue stack as it is.
     "bare session": lambda: [ActionExecuted("action_session_start"), *turn()],
     "turn": turn,
     "start": session_start,
@@ -515,7 +515,7 @@ async def test_sessions_where_rasas_own_stores_do_not_agree(
     )
     retrieved = await store.retrieve("ada")
     assert as_dicts(retrieved) == as_dicts(expected)
-    # Where this fails, they agree by now.
+    # If this fails, the two agree by now.
     others = await theirs.retrieve("ada")
     assert len(others.events) < len(retrieved.events)
 
@@ -788,7 +788,7 @@ async def test_store_that_is_made_again_does_not_block_the_event_loop(
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_store_with_other_options_is_opened_at_once(wrapped, endpoint, domain):
-    """Else its mistakes would not show before the first message."""
+    """Otherwise its mistakes would not show before the first message."""
     with pytest.raises(rasa_versions.RasaException, match="password"):
         TrackerStore.create(EndpointConfig(**{**endpoint, "password": "wrong"}), domain)
 

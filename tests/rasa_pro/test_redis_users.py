@@ -208,7 +208,7 @@ async def test_index_lives_as_long_as_what_was_taken_over(client, connect, pros_
 
 
 def test_expiry_that_a_later_takeover_moves_on(client, connect):
-    """Also where Rasa's own store does not say whose it is."""
+    """Rasa's own store may not say whose it is."""
     log = backend_log(connect(record_exp=1000))
     log.append("ada", [entry("a")], START, User("u", 5.0))
     dialogue = {"events": [json.loads(entry("b").data)], "name": "ada"}

@@ -276,7 +276,7 @@ async def test_takeover_that_comes_late_changes_nothing(client, connect, redis_p
     assert as_dicts(await late.retrieve("ada")) == dicts(events)
     held.release()
     assert as_dicts(await late.retrieve("ada")) == dicts(events)
-    # Also where Rasa's own store has written the same again meanwhile.
+    # Rasa's own store may have written the same again meanwhile.
     client.set("tracker:ada", text)
     held = redis_proxy.hold(b"tracker:ada\r\n$40")
     assert as_dicts(await late.retrieve("ada")) == dicts(events)

@@ -98,7 +98,7 @@ ERRORS = [
 
 
 def pattern_of(error):
-    """Which entry of the table an error is."""
+    """The entry of the table that an error has."""
     failure = failure_of(error)
     return [pattern for pattern, each in FAILURES.items() if each is failure]
 

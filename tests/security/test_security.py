@@ -187,7 +187,7 @@ def _shows_none(load, caplog, options, place):
     options = {**options, "url": options["url"].format(place=place)}
     with pytest.raises(RasaException) as raised:
         load({"timeout": 0.5, **options})
-    # With causes and contexts; but a traceback quotes the lines of this file.
+    # Causes and contexts are part of it. A traceback quotes the lines of this file.
     shown = "".join(
         traceback.TracebackException.from_exception(raised.value).format()
     ).splitlines()

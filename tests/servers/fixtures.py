@@ -242,7 +242,7 @@ def oracle_server(
     if not url:
         host, port = _docker_address(request, "oracle", 1521)
         credentials = f"{DOCKER_USER}:{DOCKER_PASSWORD}"
-        # By the driver that needs no client of Oracle's.
+        # The driver that needs no client of Oracle's is used.
         url = f"oracle+oracledb://{credentials}@{host}:{port}/?service_name=FREEPDB1"
     made: List[OracleAccess] = []
     wait_until(

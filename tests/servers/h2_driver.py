@@ -205,7 +205,7 @@ def connect(
 
 
 class Connection:
-    #: Of what Oracle SQLAlchemy shall think it is.
+    #: The version of Oracle that SQLAlchemy is told.
     version = "19.3.0.0.0"
     #: Asked for by SQLAlchemy 2.0, of python-oracledb alone.
     max_identifier_length = 128

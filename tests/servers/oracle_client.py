@@ -129,7 +129,7 @@ int OCIStmtExecute(void) { int file = notes(); write(file, "execute\n", 8);
 int OCILobCreateTemporary(void) { int file = notes(); write(file, "lob\n", 4);
                                   close(file); return 0; }
 """
-#: Where either driver keeps the names of what it asks a library for.
+#: The place where each driver keeps the names of what it asks a library for.
 DRIVERS = ("cx_Oracle", "oracledb.thick_impl")
 
 

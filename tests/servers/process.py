@@ -30,7 +30,7 @@ import tenacity
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# For what is sure to come on any machine, however slow: they end what never comes.
+# Limits for what is sure to come on any machine, however slow. They end what never comes.
 START_SECONDS = 180.0
 STOP_SECONDS = 60.0
 HOST = "127.0.0.1"
@@ -191,7 +191,7 @@ class Reaper:
     @classmethod
     def _send(cls, line: str) -> None:
         if cls._command is None or cls._owner != os.getpid():
-            # In a session of its own, so that Ctrl-C does not reach it.
+            # It has a session of its own, so that Ctrl-C does not reach it.
             cls._command = subprocess.Popen(
                 [sys.executable, "-m", "servers.reaper"],
                 cwd=str(Path(__file__).parent.parent),

@@ -18,7 +18,7 @@ VALKEY = "valkey"
 SLOTS = 16384
 SOCKET = "socket"
 
-# Of the configuration file; a list repeats a directive.
+# Directives of the configuration file; a list repeats a directive.
 Directives = Dict[str, Union[str, int, List[str]]]
 
 
@@ -385,7 +385,7 @@ class RedisSentinel(Group):
         addresses = set()
         for sentinel in self.sentinels:
             with sentinel.client(decode_responses=True) as client:
-                # Not its address alone: that is the new master's already while clients
+                # Its address alone says nothing: that is the new master's already while clients
                 # are still sent to the old.
                 state = client.sentinel_master(self.service)
                 addresses.add((state["ip"], state["port"]))

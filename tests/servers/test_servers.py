@@ -160,7 +160,7 @@ def test_a_run_without_java_fails_and_says_what_to_install(tmp_path):
             *(str(checkout / "tests" / "stores" / "test_histories.py"), "-k", "oracle"),
         ],
         check=False,
-        # Not the checkout, whose sources would be tested instead of the wheel.
+        # Another folder than the checkout: its sources would be tested instead of the wheel.
         cwd=str(tmp_path),
         env={**environment, "PATH": str(tmp_path)},
         stdout=subprocess.PIPE,
@@ -356,7 +356,7 @@ def test_proxy_delays_each_way_and_counts_round_trips(postgresql, table, proxy):
     with contextlib.closing(connection), connection.cursor() as cursor:
         cursor.execute("SELECT repeat('x', 1000000)")
 
-    # Not once for each piece of the answer, which would take 8 seconds.
+    # Once for each piece of the answer would take 8 seconds.
     assert 1 <= time.monotonic() - started < 6
     assert proxy.round_trips - before == 1
 

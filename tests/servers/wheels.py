@@ -78,7 +78,7 @@ def environment(
     """
     (major, first), (_, last) = versions
     is_fit = versions[0] <= sys.version_info[:2] <= versions[1]
-    # Not the one of this environment, which may be gone long before the cache.
+    # Another one than this environment's, which may be gone long before the cache.
     own = os.path.realpath(sys.executable)
     fit = own if is_fit else f">={major}.{first},<{major}.{last + 1}"
     uv = uv_command()

@@ -744,7 +744,7 @@ async def test_event_that_cannot_be_read_is_skipped_and_kept(
     add(retrieved, new)
     await store.save(retrieved)
     assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events + new)
-    # Also for a tracker of unknown origin, which is compared with what is stored.
+    # The same holds for a tracker of unknown origin, which is compared with stored events.
     again = tracker("ada", list((await make_store().retrieve("ada")).events) + turn())
     await store.save(again)
     assert as_dicts(await store.retrieve_full_tracker("ada")) == as_dicts(again)

@@ -77,7 +77,7 @@ def test_log_creates_only_the_tables_that_it_needs(options):
 
 @pytest.mark.parametrize("made_first", [True, False])
 def test_delete_erases_what_other_logs_store(options, made_first):
-    """Also where they have created their tables after this log was opened."""
+    """They may have created their tables after this log was opened."""
     others = make_log(options, users=True, record_exp=60)
     if made_first:
         others.open()

@@ -115,7 +115,7 @@ async def test_deleted_conversation_begins_anew(store):
 
 
 async def test_delete_waits_for_a_save_that_is_under_way(store):
-    """Else the conversation would be there again a moment later."""
+    """Otherwise the conversation would be there again a moment later."""
     saving = asyncio.ensure_future(store.save(tracker("ada", conversation(1, 1))))
     while not store._shared.turns._last:  # noqa: ASYNC110 - it has begun after a step or two
         await asyncio.sleep(0)
@@ -241,7 +241,7 @@ async def test_events_of_another_writer_at_the_same_time_are_kept(
 
 
 async def test_event_that_cannot_be_read_is_kept(store, caplog):
-    """But not when all before it is erased: it may be what was to be forgotten."""
+    """When all before it is erased, it goes too: it may be what was to be forgotten."""
     first, second = conversation(1, 1), conversation(1, 1)
     unknown = '{"event": "holo", "timestamp": 1.0, "text": "kept"}'
     await store.save(tracker("ada", first))

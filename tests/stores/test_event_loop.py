@@ -15,7 +15,7 @@ pytestmark = pytest.mark.alone
 
 EVENTS = 3000
 LONGEST_STALL = 0.05
-#: Or so many times as long as the loop stalls while a thread works that has no store.
+#: The loop may also stall so many times as long as it does beside a thread without a store.
 TIMES_THE_MACHINES_OWN = 2
 
 

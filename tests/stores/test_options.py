@@ -292,7 +292,7 @@ def test_tls_of_the_environment(load, postgresql, monkeypatch):
     monkeypatch.setenv("SQL_TRACKER_STORE_SSL_MODE", "require")
     refused(load, postgresql, "SSL", "sslmode")
     load({**postgresql, "query": {"sslmode": "disable"}})
-    # Which file it is to trust is asked of a server with TLS only.
+    # Only a server with TLS needs a file of trusted certificates.
     monkeypatch.setenv("SQL_TRACKER_STORE_SSL_ROOT_CERTIFICATE", "ours.pem")
     engine = backend_log(load({**postgresql, "query": {"sslmode": "disable"}})).engine
     assert engine.url.query == {"sslmode": "disable", "sslrootcert": "ours.pem"}

@@ -1,4 +1,4 @@
-"""Which events are new, where nothing but their content tells."""
+"""How new events are found where nothing but their content tells."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class Journal:
 def read(path: Path, writer: int) -> List[Save]:
     """The saves that a journal tells of, in the order in which they began."""
     saves: Dict[Tuple[int, int], Save] = {}
-    # Of this life: what waits when a line says that it has begun is lost, or is not.
+    # What waits in this life of the writer. The next life may find it lost, or stored.
     waiting: List[Save] = []
     for line in _lines(path):
         if "intends" in line:

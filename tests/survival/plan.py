@@ -135,5 +135,5 @@ class Plan(NamedTuple):
                 )
 
     def _chance(self, *what: object) -> random.Random:
-        # Of a text: the same in every process and version of Python.
+        # A text as its seed gives the same numbers in every process and version of Python.
         return random.Random(f"{self.store} {self.seed} {what}")

@@ -346,7 +346,7 @@ def _in_journals(plan: Plan, saves: Sequence[Save]) -> Dict[str, int]:
     turns = [plan.turn(save.writer, save.lane, save.turn) for save in saves]
     return {
         CLOCK_JUMP: sum(turn.clock_jump != 0 for turn in turns),
-        # Neither told that it worked nor that it failed.
+        # Their writers were told neither that they worked nor that they failed.
         SAVES_CUT_OFF: sum(not save.acknowledged and not save.errors for save in saves),
     }
 

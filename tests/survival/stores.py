@@ -134,7 +134,7 @@ class Target(Startable):
         }
 
     def versions(self) -> Dict[str, str]:
-        """Of the server and the driver."""
+        """The versions of the server and the driver."""
         backend = self._backend
         return {**backend.server_versions(self.server), **backend.driver_versions()}
 

@@ -159,7 +159,7 @@ def test_all_that_was_acknowledged_survives(name):
     with Target(name) as target:
         outcome = run(Plan.quick(name), target)
     assert outcome.wrong == {}, outcome.errors[:10]
-    # Else it has shown nothing.
+    # Otherwise the run has shown nothing.
     assert outcome.acknowledged
     happened = {kind for kind, count in outcome.faults.items() if count}
     assert {"file", "memory", "off"} == set(outcome.slowest)

@@ -56,7 +56,7 @@ def test_every_store_takes_what_every_rasa_passes(name):
 
 
 def test_another_rasa_is_an_error_that_says_so():
-    """And not a reason for its loader to use a store in memory."""
+    """It is no reason for Rasa's loader to use a store in memory."""
     assert "This Rasa has no TrackerStore where other versions have it" in run(
         "import sys, rasa_trackers\n"
         "sys.modules['rasa.core.tracker_store'] = None\n"

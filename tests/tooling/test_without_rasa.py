@@ -55,7 +55,7 @@ def test_a_backend_is_there_without_rasa(store):
 
 
 def test_the_example_keeps_the_contract():
-    """By the command that the contract names, in a process without Rasa."""
+    """The command that the contract names runs in a process without Rasa."""
     printed = run(
         "import pytest\n"
         "sys.exit(pytest.main(['tests/contract', '-q', '-p', 'no:cacheprovider',"
