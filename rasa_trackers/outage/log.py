@@ -427,7 +427,7 @@ class OutageLog(EventLog):
 
     @property
     def _whole(self) -> Availability:
-        """The availability of the database as a whole, for calls about all conversations."""
+        """The availability of the whole database, for calls about all conversations."""
         return self._availability_of_part("")
 
     def _availability_of(self, sender_id: str) -> Availability:

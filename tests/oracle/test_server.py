@@ -34,7 +34,7 @@ def run_suite(folder, *arguments, **environment):
             *("-c", str(checkout / "pyproject.toml"), *arguments),
         ],
         check=False,
-        # Another folder than the checkout: its sources would be tested instead of the wheel.
+        # Another folder than the checkout, so that the wheel is tested.
         cwd=str(folder),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **environment},
         stdout=subprocess.PIPE,

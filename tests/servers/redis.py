@@ -385,8 +385,8 @@ class RedisSentinel(Group):
         addresses = set()
         for sentinel in self.sentinels:
             with sentinel.client(decode_responses=True) as client:
-                # Its address alone says nothing: that is the new master's already while clients
-                # are still sent to the old.
+                # Its address alone says nothing: it is the new master's already while
+                # clients are still sent to the old.
                 state = client.sentinel_master(self.service)
                 addresses.add((state["ip"], state["port"]))
         for server in self.data_servers:

@@ -160,7 +160,7 @@ def test_a_run_without_java_fails_and_says_what_to_install(tmp_path):
             *(str(checkout / "tests" / "stores" / "test_histories.py"), "-k", "oracle"),
         ],
         check=False,
-        # Another folder than the checkout: its sources would be tested instead of the wheel.
+        # Another folder than the checkout, so that the wheel is tested.
         cwd=str(tmp_path),
         env={**environment, "PATH": str(tmp_path)},
         stdout=subprocess.PIPE,

@@ -223,5 +223,5 @@ def _obey(disk_full: Path) -> None:
     @sqlalchemy.event.listens_for(sqlalchemy.pool.Pool, "checkout")
     def _limit(connection: Any, _record: Any, _proxy: Any) -> None:
         pages = 1 if disk_full.exists() else 2**30
-        # SQLite takes no limit below what the file has; a full file says what a full disk does.
+        # SQLite takes no limit below the file's size. A full file fails as a full disk.
         connection.execute(f"PRAGMA max_page_count={pages}").fetchall()
