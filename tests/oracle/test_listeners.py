@@ -96,6 +96,34 @@ def test_connection_that_comes_too_late_is_closed():
     assert closed.wait(60)
 
 
+def test_child_connects_that_is_forked_during_the_first_attempt():
+    """Until an attempt ends, python-oracledb would let all others wait for its mode."""
+    script = (
+        "import os, sys; sys.modules['cx_Oracle'] = None\n"
+        "from rasa_trackers import OracleTrackerStore\n"
+        "def error(port):\n"
+        "    try: OracleTrackerStore(url='127.0.0.1', port=port, db='X', timeout=1,\n"
+        "        username='u', password='p')\n"
+        "    except Exception as error: return str(error)\n"
+        "silent, closed = sys.argv[1:]\n"
+        "print(error(silent), flush=True)\n"
+        "child = os.fork()\n"
+        "if child: sys.exit(os.waitpid(child, 0)[1] != 0)\n"
+        "found = error(closed)\n"
+        "print(found, flush=True)\n"
+        "os._exit('DPY-6005' not in found)\n"
+    )
+    with silent_port() as silent, closed_port() as closed:
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(silent), str(closed)],
+            check=False,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=300,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_error_while_connecting_is_passed_on():
     def connect():
         raise KeyError("x")

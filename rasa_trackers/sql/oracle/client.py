@@ -102,13 +102,25 @@ _client_lock = threading.Lock()
 _clients: List[Any] = []
 
 
+def _renew_client_lock() -> None:
+    global _client_lock  # noqa: PLW0603 - a thread of the parent may hold it
+    _client_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_client_lock)
+
+
 def _load_client(driver: Driver, place: Place) -> None:
     """Load Oracle's client libraries, once a process, if options ask for it."""
     module = getattr(driver.module, "rasa_trackers_original", driver.module)
     is_thin = hasattr(module, "is_thin_mode")
-    if is_thin and place.thick_mode is False:
-        return
-    if is_thin and place.thick_mode is None and place.lib_dir is None:
+    if (
+        is_thin
+        and not place.thick_mode
+        and (place.thick_mode is False or place.lib_dir is None)
+    ):
+        _decide_for_thin_mode(module)
         return
     if not is_thin and place.lib_dir is None and place.config_dir is None:
         return
@@ -127,6 +139,16 @@ def _load_client(driver: Driver, place: Place) -> None:
         elif module not in _clients:
             module.init_oracle_client(**arguments)
             _clients.append(module)
+
+
+def _decide_for_thin_mode(module: Any) -> None:
+    """Let python-oracledb choose its mode before it connects.
+
+    Otherwise the first attempt to connect chooses it, and all others wait for that. In
+    the child of a process that forks meanwhile, they would wait for ever.
+    """
+    if module.is_thin_mode() and hasattr(module, "enable_thin_mode"):
+        module.enable_thin_mode()
 
 
 def connector(
