@@ -277,6 +277,26 @@ def client_folder(tmp_path_factory):
     return folder
 
 
+@NEEDS_CX_ORACLE
+def test_list_of_cx_oracles_options_is_right(client_folder):
+    """It parses them only once it has a client library; so in a process that has one."""
+    script = (
+        "import cx_Oracle\n"
+        "from rasa_trackers.sql.oracle.client import _CX_ORACLE_OPTIONS as known\n"
+        "for name in known:\n"
+        "    try: cx_Oracle.connect(**{name: None, 'other': None})\n"
+        "    except TypeError as error: assert f\"'{name}' is\" not in str(error), error\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        check=False,
+        env={**os.environ, "LD_LIBRARY_PATH": str(client_folder)},
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def with_client(driver, folder, port, script):
     """What a process prints that uses Oracle's client, and what that noted."""
     notes = folder / "notes"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
+import types
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
 
+from rasa_trackers.errors import is_store_error
 from rasa_trackers.event_log import START
 from rasa_trackers.sql import failures
 from rasa_trackers.sql.log import SQLEventLog
@@ -450,3 +453,33 @@ def test_server_that_gives_no_connection_at_all_is_an_error(few_connections):
     assert "POSTGRESQL_POOL_SIZE" in found.remedy
     for log in (first, second, third):
         log.close()
+
+
+# Other databases
+
+
+@pytest.mark.parametrize(
+    ("connect", "words"),
+    [
+        (lambda user="", host="", passwd="", charset="": None, "'charset'"),
+        (lambda **options: len(5), "no len"),
+    ],
+    ids=["with a signature", "without one"],
+)
+def test_option_that_another_driver_does_not_know(monkeypatch, connect, words):
+    module = types.ModuleType("pymysql")
+    vars(module).update(
+        paramstyle="format",
+        Error=OperationalError,
+        OperationalError=OperationalError,
+        ProgrammingError=OperationalError,
+        InterfaceError=OperationalError,
+        InternalError=OperationalError,
+        connect=connect,
+    )
+    monkeypatch.setitem(sys.modules, "pymysql", module)
+    with pytest.raises(Exception, match=words) as refused:
+        make_log(
+            {"dialect": "mysql+pymysql", "url": "h", "query": {"charst": "utf8mb4"}}
+        ).open()
+    assert is_store_error(refused.value)
