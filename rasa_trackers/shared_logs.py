@@ -9,6 +9,7 @@ memory even keeps its conversations by that.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import threading
@@ -16,7 +17,7 @@ import time
 import uuid
 import weakref
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from rasa_trackers.backend import Backend, MadeLog
 from rasa_trackers.errors import is_unavailable
@@ -143,7 +144,7 @@ class SharedLog:
             self._begin(self._made)
             self._is_open = True
             return
-        _of_parents.append((self.log, self.threads, self._made))
+        _keep_for_ever((self.log, self.threads, self._made))
         self._begin(
             self._backend.make_log(self._values, self._keep_users), in_child=True
         )
@@ -192,8 +193,15 @@ def _purge(log: DeadlineLog) -> None:
 _shared: Dict[_Key, SharedLog] = {}
 # Reentrant: a collection of garbage may release a store while one is acquired.
 _finding = threading.RLock()
-#: What the parents of this process have opened. It is never used, and never collected.
-_of_parents: List[object] = []
+
+
+def _keep_for_ever(of_parent: object) -> None:
+    """Keep what the parent of this process has opened, unused, beyond the last moment.
+
+    Drivers of Oracle end a session on the server when a connection is collected, also
+    one of the parent's, and the end of the interpreter collects what its modules hold.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(of_parent))
 
 
 def _before_fork() -> None:

@@ -28,6 +28,21 @@ _RIGHTS = Failure(
     "Set 'username' and 'password' of the tracker store, and give the user the role "
     "readWrite on the database that the option 'db' names.",
 )
+_BUSY = Failure(
+    True,
+    "The server is overloaded, or an index is built: look at its current operations.",
+)
+_OTHER_SERVER = Failure(
+    False,
+    "The server lacks a command that the store uses: it is older than MongoDB 3.6, or "
+    "another product that speaks its protocol.",
+)
+_QUOTA = Failure(
+    False,
+    "The cluster has as much data as its plan allows: raise the plan, or erase "
+    "conversations by 'record_exp'.",
+    away=True,
+)
 _NAMES = Failure(False, "Correct 'db' and 'collection' in endpoints.yml.")
 
 #: By the server's error code (error_codes.yml of MongoDB). Other codes are transient if
@@ -38,9 +53,15 @@ FAILURES_BY_CODE: Dict[int, Failure] = {
     11: _CREDENTIALS,  # UserNotFound
     13: _RIGHTS,  # Unauthorized
     18: _CREDENTIALS,  # AuthenticationFailed
-    24: Failure(True),  # LockTimeout
-    43: Failure(True),  # CursorNotFound
+    20: Failure(
+        False,
+        "The server does not allow this command: it is a proxy, or an API version in "
+        "'url' leaves it out. Remove 'serverApi' from 'url', or name the server itself.",
+    ),  # IllegalOperation
+    24: _BUSY,  # LockTimeout
+    43: _BUSY,  # CursorNotFound
     50: Failure(True, "Raise the option 'timeout'."),  # MaxTimeMSExpired
+    59: _OTHER_SERVER,  # CommandNotFound
     64: Failure(
         True, "Too few members of the replica set answer: check them.", away=True
     ),  # WriteConcernFailed
@@ -53,15 +74,20 @@ FAILURES_BY_CODE: Dict[int, Failure] = {
         "The replica set has fewer members than the write concern asks for: correct "
         "'w' in 'url' of the tracker store.",
     ),  # UnsatisfiableWriteConcern
-    112: Failure(True),  # WriteConflict
+    112: _BUSY,  # WriteConflict
+    115: _OTHER_SERVER,  # CommandNotSupported
     121: Failure(
         False, "The collection has a validator that refuses the document: remove it."
     ),  # DocumentValidationFailure
     133: _NO_PRIMARY,  # FailedToSatisfyReadPreference
-    175: Failure(True),  # QueryPlanKilled
+    166: Failure(
+        False, "'collection' names a view: let it name a collection."
+    ),  # CommandNotSupportedOnView
+    175: _BUSY,  # QueryPlanKilled
     189: _NO_PRIMARY,  # PrimarySteppedDown
     202: _AWAY,  # NetworkInterfaceExceededTimeLimit
-    262: Failure(True),  # ExceededTimeLimit
+    238: _OTHER_SERVER,  # NotImplemented
+    262: Failure(True, "Raise the option 'timeout'."),  # ExceededTimeLimit
     8000: _CREDENTIALS,  # AtlasError
     9001: _AWAY,  # SocketException
     10334: _TOO_LARGE,  # BSONObjectTooLarge
@@ -147,6 +173,8 @@ def classify(error: Exception) -> Optional[Failure]:
         if isinstance(error, pymongo.errors.BulkWriteError):
             problems = error.details.get("writeErrors") or []
             code = problems[0].get("code") if problems else 64
+        if "over your space quota" in str(error):
+            return _QUOTA  # of Atlas, which has one code for all of its own errors
         if code in FAILURES_BY_CODE:
             return FAILURES_BY_CODE[code]
         if error.has_error_label("RetryableWriteError"):

@@ -61,6 +61,21 @@ FAILURES: Dict[str, Failure] = {
     r"\[SSL|certificate required": Failure(
         False, "Correct 'ssl_certfile', 'ssl_keyfile' and 'ssl_ca_certs'."
     ),
+    r"AuthenticationWrongNumberOfArgsError": Failure(
+        False,
+        "The server is older than Redis 6: its 'password' has no user. rasa_trackers "
+        "needs Redis 6.2 or newer, or Valkey.",
+    ),
+    r"without any password configured|no password is set": Failure(
+        False,
+        "The server asks for no password: remove 'username' and 'password' from the "
+        "tracker_store section of endpoints.yml, or let 'url' name the right server.",
+    ),
+    r"\bDENIED\b": Failure(
+        False,
+        "The server is in protected mode and takes connections of its own machine "
+        "only: give it a password (requirepass), and set 'password' in endpoints.yml.",
+    ),
     r"Authentication\w*Error|WRONGPASS|NOAUTH": Failure(
         False,
         "Correct 'username' and 'password' in the tracker_store section of "
@@ -136,6 +151,11 @@ FAILURES: Dict[str, Failure] = {
     ),
     r"\bsyntax error\b": Failure(
         False, "rasa_trackers needs Redis 6.2 or newer, or Valkey."
+    ),
+    r"CROSSSLOT|hash to the same slot": Failure(
+        False,
+        "The server is a proxy of a cluster: let 'endpoints' name the cluster's nodes, "
+        "and set 'deployment_mode: cluster' in endpoints.yml.",
     ),
     r"DB index is out of range|SELECT is not allowed": Failure(
         False, "Correct 'db' in the tracker_store section of endpoints.yml."

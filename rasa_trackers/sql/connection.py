@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import inspect
 import re
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Iterable, Mapping, Optional
 from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
@@ -214,6 +216,60 @@ def create_engine(
             f"The dialect '{url.drivername}' does not take these options: {text}. "
             f"Correct 'query' in the tracker_store section of endpoints.yml."
         ) from None
+
+
+def check_options(
+    given: Iterable[str], known: Iterable[str], driver: str, *, own: Iterable[str] = ()
+) -> None:
+    """Refuse options in ``query`` that a driver does not know.
+
+    Args:
+        given: Their names.
+        known: The names of all options of the driver.
+        driver: How messages name the driver.
+        own: Those of the driver's options that the store sets itself.
+
+    Raises:
+        StoreError: with the nearest known name.
+    """
+    allowed = sorted({*known} - {*own})
+    for name in given:
+        if name in allowed:
+            continue
+        why = "the store sets it itself" if name in {*own} else f"{driver} has no such"
+        near = difflib.get_close_matches(name, allowed, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise store_error(
+            f"'query' of the tracker store must not have '{name}': {why}.{hint} Correct "
+            f"it in endpoints.yml. It may have: {', '.join(allowed)}."
+        )
+
+
+def check_engine_options(engine: sa.engine.Engine, url: URL) -> None:
+    """Refuse what a driver does not know: by its signature, or when it connects.
+
+    Raises:
+        StoreError: with the nearest known name.
+    """
+    dialect = engine.dialect
+    driver = f"the driver of '{url.drivername}'"
+    _, options = dialect.create_connect_args(url)
+    with contextlib.suppress(TypeError, ValueError):  # a function without a signature
+        parameters = inspect.signature(dialect.dbapi.connect).parameters
+        if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+            # SQLAlchemy passes more, such as the host, and makes it fit.
+            check_options({*options} & {*url.query}, parameters, driver)
+
+    @sa.event.listens_for(engine, "do_connect")
+    def _connect(_dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+        try:
+            return dialect.connect(*arguments, **options)
+        except TypeError as error:
+            text = redact(str(error), [_password(url)])
+            raise store_error(
+                f"{driver[0].upper()}{driver[1:]} does not take these options: {text}. "
+                f"Correct 'query' in the tracker_store section of endpoints.yml."
+            ) from None
 
 
 def _password(url: URL) -> Optional[str]:

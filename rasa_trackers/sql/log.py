@@ -17,6 +17,7 @@ from rasa_trackers.errors import store_error
 from rasa_trackers.event_log import START, Entry, Failure, User
 from rasa_trackers.sql import failures
 from rasa_trackers.sql.failures import NumbersBehind
+from rasa_trackers.sql.forking import ForkablePool
 from rasa_trackers.sql.reading import SQLReading
 from rasa_trackers.sql.rows import row
 from rasa_trackers.sql.schema import (
@@ -384,6 +385,16 @@ class SQLEventLog(SQLReading):
                 )
                 gone += overdue.rowcount
         return gone
+
+    # A fork
+
+    def before_fork(self) -> None:
+        if isinstance(self.engine.pool, ForkablePool):
+            self.engine.pool.before_fork(self.name)
+
+    def after_fork(self) -> None:
+        if isinstance(self.engine.pool, ForkablePool):
+            self.engine.pool.after_fork()
 
     # Errors and end
 

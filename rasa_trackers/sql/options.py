@@ -14,6 +14,7 @@ from rasa_trackers.errors import store_error
 from rasa_trackers.event_log import EventLog
 from rasa_trackers.sql.connection import (
     DEFAULT_DATABASE,
+    check_engine_options,
     create_engine,
     described,
     engine_url,
@@ -153,10 +154,12 @@ def _oracle_log(url: URL, values: Mapping[str, Any], keep_users: bool) -> MadeLo
 
 
 def _any_log(url: URL, values: Mapping[str, Any], keep_users: bool) -> MadeLog:
+    engine = create_engine(
+        url, connect_args={}, pool_size=WORKERS, pool_timeout=values["timeout"]
+    )
+    check_engine_options(engine, url)
     log = SQLEventLog(
-        create_engine(
-            url, connect_args={}, pool_size=WORKERS, pool_timeout=values["timeout"]
-        ),
+        engine,
         tables(),
         name=described(url),
         record_exp=values["record_exp"],

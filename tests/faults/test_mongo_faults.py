@@ -152,7 +152,7 @@ async def test_index_that_takes_long_does_not_hold_up_the_start(
 @pytest.mark.parametrize(
     ("code", "transient"),
     [(code, failure.transient) for code, failure in failures.FAILURES_BY_CODE.items()]
-    + [(59, False), (2, False)],
+    + [(9, False), (2, False)],  # unknown ones
 )
 def test_what_the_server_says_is_understood(server_with_log, code, transient):
     """The first command with an error, the next one without."""

@@ -19,13 +19,19 @@ TESTS = Path(__file__).parents[1]
 STORES = ["sqlite", "postgresql", "redis", "redis-cluster", "mongo"]
 
 
-@pytest.mark.parametrize("backend", ["memory", *STORES], indirect=True)
+@pytest.mark.parametrize("backend", ["memory", *STORES, "oracle"], indirect=True)
 def test_children_and_parent_go_on_after_a_fork(endpoint, tmp_path):
     spool = {}
     if endpoint["type"] != "rasa_trackers.InMemoryTrackerStore":
         spool = {"spool": str(tmp_path / "spool.db")}
     endpoint = {**endpoint, **spool, "timeout": 60}
     run("forking.py", json.dumps(endpoint))
+
+
+# The drivers of the others know the process that has opened a connection.
+@pytest.mark.parametrize("backend", ["oracle"], indirect=True)
+def test_child_that_ends_leaves_the_connections_of_its_parent_alone(endpoint):
+    run("forked_exit.py", json.dumps(endpoint))
 
 
 def test_child_has_locks_of_its_own_on_a_sqlite_file(tmp_path):
@@ -39,7 +45,9 @@ def test_store_that_nobody_refers_to_gives_all_back_without_a_collection(endpoin
 
 def run(script: str, argument: str) -> None:
     """Run one of the programs beside this module."""
-    path = [str(TESTS), str(TESTS.parent), *sys.path]
+    # A module that stands in for a driver comes before the driver.
+    first = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    path = [*first, str(TESTS), str(TESTS.parent), *sys.path]
     ended = subprocess.run(
         [sys.executable, str(TESTS / "faults" / script), argument],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},

@@ -126,9 +126,22 @@ def test_error_that_is_not_the_drivers():
 def test_every_refusal_says_what_to_do():
     tables = [*failures.FAILURES_BY_CODE.items(), *failures.FAILURES_BY_CLASS]
     for kind, failure in tables:
-        if not failure.transient and kind is not pymongo.errors.PyMongoError:
+        if kind is not pymongo.errors.PyMongoError:
             assert failure.remedy.endswith((".", "sender ids.")), kind
         assert failure.transient or failure.away in (False, kind == 14031)
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy", "away"),
+    [
+        ("bad auth : authentication failed", "'password'", False),
+        ("you are over your space quota, using 513 MB of 512 MB", "plan", True),
+    ],
+)
+def test_errors_of_atlas_have_one_code(text, remedy, away):
+    failure = failures.classify(pymongo.errors.OperationFailure(text, 8000))
+    assert remedy in failure.remedy
+    assert failure.away is away
 
 
 def shown(error):

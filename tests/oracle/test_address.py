@@ -13,8 +13,10 @@ from oracle.oracle_logs import (
     without,
 )
 from rasa_trackers.sql.connection import engine_url
+from rasa_trackers.sql.options import ORACLE
 from rasa_trackers.sql.oracle.address import place
 from rasa_trackers.sql.oracle.client import choose_driver
+from rasa_trackers.store_options import checked
 
 
 def address(**options):
@@ -116,6 +118,28 @@ def test_option_that_the_driver_does_not_take_is_an_error(load, monkeypatch):
     monkeypatch.setitem(sys.modules, "cx_Oracle", None)
     with pytest.raises(RasaException, match="wallet_pasword"):
         load({**ENDPOINT, "query": {"wallet_pasword": "x"}})
+
+
+@pytest.mark.parametrize("driver", ["cx_Oracle", "oracledb"])
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"stmtcachsize": 40}, ["stmtcachsize", "Did you mean 'stmtcachesize'"]),
+        ({"nothing_like_it": 1}, ["has no such", "It may have: ", "edition"]),
+        ({"user": "other"}, ["'user'", "sets it itself"]),
+        ({"encoding": "UTF-16"}, ["'encoding'", "sets it itself"]),
+    ],
+)
+def test_option_is_looked_up_in_the_drivers_own_list(driver, query, words):
+    """When the log is made: no server and no client library is asked."""
+    if driver == "cx_Oracle" and sys.version_info >= (3, 11):
+        pytest.skip("no wheels of cx_Oracle for Python 3.11")
+    given = {"dialect": f"oracle+{driver.lower()}", "url": "h", "db": "X"}
+    values = checked(ORACLE.store, ORACLE.options, {**given, "query": query})
+    with pytest.raises(RasaException) as refused:
+        ORACLE.make_log(values, True)
+    for word in words:
+        assert word in str(refused.value)
 
 
 @pytest.mark.parametrize(

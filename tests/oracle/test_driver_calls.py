@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 import time
 import types
+from concurrent import futures
 
 import pytest
 import sqlalchemy as sa
@@ -252,3 +254,27 @@ def test_clob_is_fetched_as_text_by_the_dialect(recorded):
         raw = connection.connection.dbapi_connection
     var = raw.outputtypehandler(raw.cursor(), "DATA", h2_driver.CLOB, 0, 0, 0)
     assert var.type not in (h2_driver.CLOB, None)
+
+
+def test_no_call_is_under_way_during_a_fork(recorded):
+    """A child inherits the locks of Oracle's client, and no thread that holds them."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def call():
+        with recorded.engine.connect():
+            begun.set()
+            go_on.wait(60)
+
+    with futures.ThreadPoolExecutor(3) as threads:
+        threads.submit(call)
+        assert begun.wait(60)
+        waits = threads.submit(recorded.before_fork)
+        with pytest.raises(futures.TimeoutError):
+            waits.result(0.2)
+        go_on.set()
+        waits.result(60)
+        later = threads.submit(recorded.append, "ada", [ENTRY], START)
+        with pytest.raises(futures.TimeoutError):
+            later.result(0.2)
+        recorded.after_fork()
+        assert later.result(60) == 17

@@ -96,6 +96,34 @@ def test_connection_that_comes_too_late_is_closed():
     assert closed.wait(60)
 
 
+def test_child_connects_that_is_forked_during_the_first_attempt():
+    """Until an attempt ends, python-oracledb would let all others wait for its mode."""
+    script = (
+        "import os, sys; sys.modules['cx_Oracle'] = None\n"
+        "from rasa_trackers import OracleTrackerStore\n"
+        "def error(port):\n"
+        "    try: OracleTrackerStore(url='127.0.0.1', port=port, db='X', timeout=1,\n"
+        "        username='u', password='p')\n"
+        "    except Exception as error: return str(error)\n"
+        "silent, closed = sys.argv[1:]\n"
+        "print(error(silent), flush=True)\n"
+        "child = os.fork()\n"
+        "if child: sys.exit(os.waitpid(child, 0)[1] != 0)\n"
+        "found = error(closed)\n"
+        "print(found, flush=True)\n"
+        "os._exit('DPY-6005' not in found)\n"
+    )
+    with silent_port() as silent, closed_port() as closed:
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(silent), str(closed)],
+            check=False,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=300,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_error_while_connecting_is_passed_on():
     def connect():
         raise KeyError("x")
@@ -247,6 +275,26 @@ def client_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("client")
     client_library(folder)
     return folder
+
+
+@NEEDS_CX_ORACLE
+def test_list_of_cx_oracles_options_is_right(client_folder):
+    """It parses them only once it has a client library; so in a process that has one."""
+    script = (
+        "import cx_Oracle\n"
+        "from rasa_trackers.sql.oracle.client import _CX_ORACLE_OPTIONS as known\n"
+        "for name in known:\n"
+        "    try: cx_Oracle.connect(**{name: None, 'other': None})\n"
+        "    except TypeError as error: assert f\"'{name}' is\" not in str(error), error\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        check=False,
+        env={**os.environ, "LD_LIBRARY_PATH": str(client_folder)},
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def with_client(driver, folder, port, script):

@@ -10,7 +10,12 @@ from redis import exceptions
 from redis.sentinel import MasterNotFoundError
 
 from rasa_trackers.event_log import START
-from rasa_trackers.redis.failures import FAILURES, contention_error, failure_of
+from rasa_trackers.redis.failures import (
+    DRIVER_ERRORS,
+    FAILURES,
+    contention_error,
+    failure_of,
+)
 from redis_store.redis_logs import address, entries, make_log
 from servers.redis import REDIS, VALKEY, RedisServer
 
@@ -47,6 +52,25 @@ ERRORS = [
     (response("WRONGTYPE Operation against a key"), False, False, "key_prefix"),
     (redis.AuthenticationError("invalid password"), False, False, "'password'"),
     (response("NOAUTH Authentication required."), False, False, "'password'"),
+    (
+        exceptions.AuthenticationWrongNumberOfArgsError("wrong number of arguments"),
+        False,
+        False,
+        "Redis 6.2",
+    ),
+    (
+        redis.AuthenticationError("Client sent AUTH, but no password is set"),
+        False,
+        False,
+        "remove 'username' and 'password'",
+    ),
+    (
+        response("DENIED Redis is running in protected mode"),
+        False,
+        False,
+        "requirepass",
+    ),
+    (response("CROSSSLOT Keys in request"), False, False, "deployment_mode: cluster"),
     (exceptions.NoPermissionError("no permissions"), False, False, "ACL SETUSER"),
     (
         exceptions.NoPermissionError("no permissions to run the 'sentinel' command"),
@@ -152,3 +176,43 @@ def test_server_that_disables_scripts(flavour, command):
     assert re.search("EVAL.*allow", log.classify(raised.value).remedy)
     # The server quotes the arguments of a command that it does not know.
     assert "secret" not in str(raised.value)
+
+
+#: What is wrong, by options of the store, and what the remedy names.
+MISTAKES = [
+    ({"password": "x"}, "remove 'username' and 'password'"),
+    ({"username": "nobody", "password": "x"}, "Correct 'username' and 'password'"),
+    ({"username": "reader", "password": "x"}, "ACL SETUSER"),
+    ({"db": 99}, "'db'"),
+    ({"deployment_mode": "cluster"}, "remove 'deployment_mode"),
+]
+
+
+@pytest.mark.parametrize("flavour", [REDIS, VALKEY])
+def test_remedy_for_what_is_wrong_on_a_server(flavour):
+    with RedisServer(flavour) as server, server.client() as client:
+        client.execute_command("ACL", "SETUSER", "reader", "on", ">x", "~*", "+@read")
+        for options, remedy in MISTAKES:
+            log = make_log({**address(server), **options})
+            with pytest.raises(DRIVER_ERRORS) as raised:
+                log.append("ada", entries("a"), START)
+            assert remedy in log.classify(raised.value).remedy, options
+            log.close()
+        log = make_log(address(server))
+        log.append("ada", entries("a"), START)
+        (key,) = client.keys("*ada*")
+        client.delete(key)
+        client.set(key, "another program's")
+        with pytest.raises(redis.ResponseError) as raised:
+            log.append("ada", entries("a"), START)
+        assert "Find the program" in log.classify(raised.value).remedy
+        client.delete(key)
+        client.config_set("maxmemory", "1")
+        with pytest.raises(redis.ResponseError) as raised:
+            log.append("ada", entries("a"), START)
+        assert "maxmemory" in log.classify(raised.value).remedy
+        log.close()
+
+
+def test_every_entry_says_what_to_do():
+    assert [key for key, each in FAILURES.items() if each.remedy[-1:] != "."] == []

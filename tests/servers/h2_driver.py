@@ -260,6 +260,13 @@ class Connection:
     def close(self) -> None:
         self._stream.close()
 
+    def __del__(self, _how: int = socket.SHUT_RDWR) -> None:
+        # As both drivers, which end the session on the server.
+        try:  # noqa: SIM105 - when the interpreter ends, modules are gone
+            self._stream.shutdown(_how)
+        except OSError:
+            pass
+
 
 class Var:
     """A variable, bound or fetched into."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
+import types
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
 
+from rasa_trackers.errors import is_store_error
 from rasa_trackers.event_log import START
 from rasa_trackers.sql import failures
 from rasa_trackers.sql.log import SQLEventLog
@@ -69,6 +72,137 @@ def transient(table):
 
 def away(table):
     return {key for key, failure in table.items() if failure.away}
+
+
+# Remedies
+
+TABLES = {
+    "mysql": failures.MYSQL_FAILURES,
+    "sqlite": sqlite.FAILURES,
+    "postgresql": {**postgresql.BY_CODE, **postgresql.BY_TEXT},
+    "oracle": oracle.FAILURES,
+}
+
+
+@pytest.mark.parametrize("name", list(TABLES))
+def test_every_entry_says_what_to_do(name):
+    without = [
+        key
+        for key, each in TABLES[name].items()
+        if not each.remedy.endswith((".", ";"))
+    ]
+    assert without == []
+
+
+#: What went wrong on a server, and what the remedy names.
+BROKEN = {
+    "sqlite": [
+        ("ALTER TABLE events RENAME COLUMN data TO texts", "another file"),
+        ("DROP TABLE events", "creates missing"),
+        ("CREATE UNIQUE INDEX mine ON events (type_name)", "unique index"),
+        (
+            (
+                "CREATE TABLE others (id INTEGER PRIMARY KEY CHECK (id < 1));"
+                "CREATE TRIGGER mine AFTER INSERT ON events BEGIN"
+                " INSERT INTO others VALUES (1); END"
+            ),
+            "CHECK",
+        ),
+        (
+            (
+                "CREATE TABLE others (id INTEGER PRIMARY KEY, other REFERENCES others);"
+                "CREATE TRIGGER mine AFTER INSERT ON events BEGIN"
+                " INSERT INTO others VALUES (NULL, NULL), (NULL, NULL);"
+                " UPDATE others SET id = NULL; END"
+            ),
+            "another file",
+        ),
+    ],
+    "postgresql": [
+        (
+            "TRUNCATE events; ALTER TABLE events ALTER type_name TYPE varchar(3)",
+            "varchar(255)",
+        ),
+        (
+            (
+                "ALTER SEQUENCE events_id_seq AS bigint RESTART 3000000000;"
+                "ALTER SEQUENCE events_id_seq MAXVALUE 4000000000;"
+                "ALTER TABLE events ALTER id TYPE integer"
+            ),
+            "TYPE bigint",
+        ),
+        (
+            "ALTER SEQUENCE events_id_seq MAXVALUE 2; SELECT nextval('events_id_seq')",
+            "used up",
+        ),
+        ("ALTER TABLE events RENAME data TO texts", "another program"),
+        (
+            "TRUNCATE events; ALTER TABLE events ADD other integer NOT NULL",
+            "another program",
+        ),
+        ("DROP TABLE events CASCADE", "creates missing"),
+        ("ALTER TABLE events ADD CHECK (type_name <> 'slot') NOT VALID", "CHECK"),
+        (
+            (
+                "CREATE TABLE others (name varchar PRIMARY KEY);"
+                "ALTER TABLE events ADD FOREIGN KEY (type_name)"
+                " REFERENCES others NOT VALID"
+            ),
+            "foreign key",
+        ),
+        (
+            "ALTER TABLE rasa_trackers_expiry DROP CONSTRAINT rasa_trackers_expiry_pkey",
+            "primary key",
+        ),
+        (
+            (
+                "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN RAISE EXCEPTION 'no'; END $$;"
+                "CREATE TRIGGER mine BEFORE INSERT ON events EXECUTE FUNCTION no()"
+            ),
+            "trigger",
+        ),
+        (
+            (
+                "ALTER TABLE events ENABLE ROW LEVEL SECURITY;"
+                "ALTER TABLE events FORCE ROW LEVEL SECURITY"
+            ),
+            "POLICY",
+        ),
+        ("REVOKE ALL ON events FROM CURRENT_USER", "GRANT"),
+    ],
+}
+
+
+def remedy_after(log, statements):
+    """The remedy of an append once the statements have been run."""
+    log.append("bob", entries("a"), START)
+    with log.engine.connect() as connection:
+        driver = connection.connection.dbapi_connection
+        (getattr(driver, "executescript", None) or driver.cursor().execute)(statements)
+        connection.connection.commit()
+    log.engine.dispose()
+    with pytest.raises(sa.exc.DBAPIError) as raised:
+        log.append("ada", entries("b"), START)
+    log.close()
+    return log.classify(raised.value).remedy
+
+
+@pytest.mark.parametrize(("statements", "remedy"), BROKEN["sqlite"])
+def test_remedy_for_what_is_wrong_with_a_sqlite_file(tmp_path, statements, remedy):
+    log = opened(sqlite_options(tmp_path))
+    assert remedy in remedy_after(log, statements)
+
+
+@pytest.fixture
+def database(postgres_server):
+    yield from postgresql_options(postgres_server)
+
+
+@pytest.mark.parametrize(("statements", "remedy"), BROKEN["postgresql"])
+def test_remedy_for_what_is_wrong_on_postgresql(database, statements, remedy):
+    log = opened(database, record_exp=3600)
+    assert remedy in remedy_after(log, statements)
 
 
 # Unknown errors
@@ -319,3 +453,33 @@ def test_server_that_gives_no_connection_at_all_is_an_error(few_connections):
     assert "POSTGRESQL_POOL_SIZE" in found.remedy
     for log in (first, second, third):
         log.close()
+
+
+# Other databases
+
+
+@pytest.mark.parametrize(
+    ("connect", "words"),
+    [
+        (lambda user="", host="", passwd="", charset="": None, "'charset'"),
+        (lambda **options: len(5), "no len"),
+    ],
+    ids=["with a signature", "without one"],
+)
+def test_option_that_another_driver_does_not_know(monkeypatch, connect, words):
+    module = types.ModuleType("pymysql")
+    vars(module).update(
+        paramstyle="format",
+        Error=OperationalError,
+        OperationalError=OperationalError,
+        ProgrammingError=OperationalError,
+        InterfaceError=OperationalError,
+        InternalError=OperationalError,
+        connect=connect,
+    )
+    monkeypatch.setitem(sys.modules, "pymysql", module)
+    with pytest.raises(Exception, match=words) as refused:
+        make_log(
+            {"dialect": "mysql+pymysql", "url": "h", "query": {"charst": "utf8mb4"}}
+        ).open()
+    assert is_store_error(refused.value)

@@ -9,21 +9,76 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import math
 import os
 import threading
 import types
-from typing import Any, Callable, Dict, List, NamedTuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine.url import URL
 
 from rasa_trackers.errors import store_error
+from rasa_trackers.sql.connection import check_options
 from rasa_trackers.sql.oracle.address import Place
 
 #: Attempts of one store to connect that may wait at a time. Nothing can make Oracle's
 #: client, or python-oracledb's thin mode, give one up.
 _MOST_ATTEMPTS = 32
+
+#: The options of ``cx_Oracle.connect`` (8.3, the last version), which has no signature.
+_CX_ORACLE_OPTIONS = [
+    "user",
+    "password",
+    "dsn",
+    "mode",
+    "handle",
+    "pool",
+    "threaded",
+    "events",
+    "cclass",
+    "purity",
+    "newpassword",
+    "encoding",
+    "nencoding",
+    "edition",
+    "appcontext",
+    "tag",
+    "matchanytag",
+    "shardingkey",
+    "supershardingkey",
+    "stmtcachesize",
+]
+#: What ``query`` must not set: other options of the store say it, the store would not
+#: work otherwise, or YAML cannot express it.
+_SET_BY_STORE = [
+    "user",
+    "password",
+    "dsn",
+    "host",
+    "port",
+    "newpassword",
+    "pool",
+    "pool_alias",
+    "pool_name",
+    "pool_boundary",
+    "conn_class",
+    "params",
+    "handle",
+    "threaded",
+    "encoding",
+    "nencoding",
+    "appcontext",
+    "shardingkey",
+    "supershardingkey",
+    "ssl_context",
+    "on_connect_callback",
+    "operation_callback",
+    "round_trip_callback",
+    "extra_auth_params",
+    "thick_mode_dsn_passthrough",
+]
 
 _INSTALL = {
     "cx_Oracle": (
@@ -102,13 +157,25 @@ _client_lock = threading.Lock()
 _clients: List[Any] = []
 
 
+def _renew_client_lock() -> None:
+    global _client_lock  # noqa: PLW0603 - a thread of the parent may hold it
+    _client_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_client_lock)
+
+
 def _load_client(driver: Driver, place: Place) -> None:
     """Load Oracle's client libraries, once a process, if options ask for it."""
-    module = getattr(driver.module, "rasa_trackers_original", driver.module)
+    module = _original(driver)
     is_thin = hasattr(module, "is_thin_mode")
-    if is_thin and place.thick_mode is False:
-        return
-    if is_thin and place.thick_mode is None and place.lib_dir is None:
+    if (
+        is_thin
+        and not place.thick_mode
+        and (place.thick_mode is False or place.lib_dir is None)
+    ):
+        _decide_for_thin_mode(module)
         return
     if not is_thin and place.lib_dir is None and place.config_dir is None:
         return
@@ -129,6 +196,30 @@ def _load_client(driver: Driver, place: Place) -> None:
             _clients.append(module)
 
 
+def _decide_for_thin_mode(module: Any) -> None:
+    """Let python-oracledb choose its mode before it connects.
+
+    Otherwise the first attempt to connect chooses it, and all others wait for that. In
+    the child of a process that forks meanwhile, they would wait for ever.
+    """
+    if module.is_thin_mode() and hasattr(module, "enable_thin_mode"):
+        module.enable_thin_mode()
+
+
+def _original(driver: Driver) -> Any:
+    return getattr(driver.module, "rasa_trackers_original", driver.module)
+
+
+def _options_of(driver: Driver) -> Iterable[str]:
+    """The driver's own list of what ``connect`` takes."""
+    module = _original(driver)
+    if not hasattr(module, "is_thin_mode"):
+        return _CX_ORACLE_OPTIONS
+    # A subclass of connections may take any option; the class of options may not.
+    parameters = inspect.signature(module.ConnectParams.__init__).parameters
+    return [*(name for name in parameters if name != "self"), *_SET_BY_STORE]
+
+
 def connector(
     driver: Driver, place: Place, url: URL, timeout: float
 ) -> Callable[[], Any]:
@@ -139,14 +230,23 @@ def connector(
         place: Where to connect.
         url: SQLAlchemy's URL, for user and password.
         timeout: Seconds for connecting, and for each round trip.
+
+    Raises:
+        StoreError: for an option in ``query`` that the driver does not know.
     """
+    check_options(
+        place.driver_options,
+        _options_of(driver),
+        _original(driver).__name__,
+        own=_SET_BY_STORE,
+    )
     arguments: Dict[str, Any] = {
         "user": url.username,
         "password": None if url.password is None else str(url.password),
         "dsn": place.dsn,
         **place.driver_options,
     }
-    module = getattr(driver.module, "rasa_trackers_original", driver.module)
+    module = _original(driver)
     if hasattr(module, "is_thin_mode"):
         if place.config_dir:
             arguments.setdefault("config_dir", place.config_dir)

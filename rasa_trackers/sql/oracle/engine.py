@@ -10,6 +10,7 @@ import sqlalchemy.exc
 from sqlalchemy.engine.url import URL
 
 from rasa_trackers.sql.connection import create_engine
+from rasa_trackers.sql.forking import ForkablePool
 from rasa_trackers.sql.oracle.address import Place
 from rasa_trackers.sql.oracle.client import choose_driver, connector
 
@@ -43,6 +44,7 @@ def oracle_engine(
         module=driver.module,
         creator=connector(driver, place, url, timeout),
         arraysize=_ARRAY_SIZE,
+        poolclass=ForkablePool,
         # Both cost a round trip for every page. A connection that has just been used is
         # taken as it is, and a write is safe to repeat.
         pool_pre_ping=False,

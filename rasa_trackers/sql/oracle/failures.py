@@ -40,6 +40,31 @@ _NUMBERS_BEHIND = Failure(
 )
 _SLOW = Failure(True, "Check the server's load; raise the option 'timeout'.", away=True)
 
+_HELD = Failure(
+    True,
+    "Another session holds the rows or the table for long: look for it in v$lock, and "
+    "let it commit more often.",
+)
+_TOO_NARROW = Failure(
+    False,
+    "A column for numbers is too narrow: let an administrator ALTER the columns "
+    "events.id and rasa_trackers_expiry.last_id to NUMBER(19).",
+)
+_CONSTRAINT = Failure(
+    False,
+    "A constraint was added to the table, and refuses the event: let an administrator "
+    "drop it.",
+)
+_TRIGGER = Failure(
+    False, "A trigger of the table fails: let an administrator correct or drop it."
+)
+_LIMIT = Failure(
+    False,
+    "The database has as much data as its edition allows (Express, Free): erase "
+    "conversations by 'record_exp', or change the edition.",
+    away=True,
+)
+
 _NO_CLIENT = Failure(
     False,
     "cx_Oracle, and python-oracledb in its thick mode, need Oracle Instant Client: "
@@ -60,8 +85,8 @@ FAILURES: Dict[str, Failure] = {
     "ORA-00018": _BUSY,
     "ORA-00020": _BUSY,
     "ORA-00028": LOST,
-    "ORA-00054": Failure(True),
-    "ORA-00060": Failure(True),
+    "ORA-00054": _HELD,
+    "ORA-00060": _HELD,
     "ORA-00257": Failure(
         True, "The archiver is stuck: free its recovery area.", away=True
     ),
@@ -72,7 +97,7 @@ FAILURES: Dict[str, Failure] = {
     "ORA-00942": Failure(False, _MISSING),
     "ORA-01005": _NO_CREDENTIALS,
     "ORA-01012": LOST,
-    "ORA-01013": Failure(True),
+    "ORA-01013": Failure(True, "Raise the option 'timeout'."),
     "ORA-01017": _NO_CREDENTIALS,
     "ORA-01031": Failure(
         False,
@@ -91,26 +116,43 @@ FAILURES: Dict[str, Failure] = {
         "A conversation without a sender id cannot be stored, because Oracle keeps an "
         "empty text as NULL. Let the channel give each conversation a sender id.",
     ),
+    "ORA-01438": _TOO_NARROW,
     "ORA-01536": _NO_SPACE,
-    "ORA-01555": Failure(True),
+    "ORA-01555": Failure(
+        True, "Raise the server's UNDO_RETENTION, or give it more undo space."
+    ),
+    "ORA-01652": _NO_SPACE,
     "ORA-01653": _NO_SPACE,
     "ORA-01654": _NO_SPACE,
     "ORA-01658": _NO_SPACE,
     "ORA-01688": _NO_SPACE,
     "ORA-01691": _NO_SPACE,
     "ORA-01950": _NO_SPACE,
-    "ORA-02049": Failure(True),
+    "ORA-02049": _HELD,
     "ORA-02289": Failure(False, _MISSING),
+    "ORA-02290": _CONSTRAINT,
+    "ORA-02291": _CONSTRAINT,
     "ORA-02391": _BUSY,
     "ORA-02396": LOST,
     "ORA-03113": LOST,
     "ORA-03114": LOST,
     "ORA-03135": LOST,
     "ORA-03136": LOST,
-    "ORA-04021": Failure(True),
+    "ORA-04021": _HELD,
     "ORA-04031": Failure(True, "Give the server's shared pool more memory.", away=True),
-    "ORA-04068": Failure(True),
-    "ORA-08177": Failure(True),
+    "ORA-04068": Failure(
+        True, "A trigger's package is compiled anew all the time: look for it."
+    ),
+    "ORA-04088": _TRIGGER,
+    "ORA-04098": _TRIGGER,
+    "ORA-08004": Failure(
+        False,
+        "The sequence events_seq is used up: let an administrator ALTER SEQUENCE "
+        "events_seq NOMAXVALUE.",
+    ),
+    "ORA-08177": Failure(
+        True, "Other transactions change the same rows all the time: look for them."
+    ),
     "ORA-12154": Failure(
         False,
         "'dsn' is in no tnsnames.ora: let 'config_dir' name its folder, or give a "
@@ -143,6 +185,8 @@ FAILURES: Dict[str, Failure] = {
         "A column of 'events' holds fewer characters than Rasa's own: let an "
         "administrator ALTER it to VARCHAR2(255 CHAR).",
     ),
+    "ORA-12953": _LIMIT,
+    "ORA-12954": _LIMIT,
     "ORA-16000": Failure(True, READ_ONLY, away=True),
     "ORA-16456": _STARTING,
     NUMBERS_BEHIND: _NUMBERS_BEHIND,
@@ -157,7 +201,7 @@ FAILURES: Dict[str, Failure] = {
     "ORA-29002": _NO_TLS,
     "ORA-29003": _NO_TLS,
     "ORA-29024": _NO_TLS,
-    "ORA-30006": Failure(True),
+    "ORA-30006": _HELD,
     "ORA-30036": _NO_SPACE,
     "DPI-1010": LOST,
     "DPI-1047": _NO_CLIENT,

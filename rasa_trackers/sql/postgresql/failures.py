@@ -26,10 +26,20 @@ _NO_DATABASE = Failure(
 _OTHER_TABLE = Failure(
     False, "The table is another program's: set 'db' or POSTGRESQL_SCHEMA."
 )
-#: Another process creates the same thing at the same moment.
-_SIMULTANEOUS = Failure(True)
+_SIMULTANEOUS = Failure(
+    True,
+    "Another process creates the same thing all the time: let one Rasa start first.",
+)
+_DAMAGED = Failure(
+    False, "Data on the server's disk are damaged: REINDEX, or restore a backup."
+)
 _NO_CERTIFICATE = Failure(
     False, "Correct sslmode and the certificates in 'query', or on the server."
+)
+_OTHER_SERVER = Failure(
+    False,
+    "rasa_trackers needs PostgreSQL 9.5 or newer. Products that speak its protocol "
+    "may lack what the store uses.",
 )
 _TOO_NARROW = Failure(
     False,
@@ -43,7 +53,8 @@ BY_CODE: Dict[str, Failure] = {
     "22001": Failure(
         False,
         "A column of the table holds fewer characters than Rasa's own: let an "
-        "administrator ALTER it to varchar(255).",
+        "administrator ALTER it to varchar(255), as Rasa's own sender_id, type_name, "
+        "intent_name and action_name are.",
     ),
     "22003": _TOO_NARROW,
     "22021": UNSTORABLE,
@@ -63,34 +74,78 @@ BY_CODE: Dict[str, Failure] = {
         "The sequence of events.id gives numbers that are in use. Run: SELECT "
         "setval(pg_get_serial_sequence('events', 'id'), max(id)) FROM events;",
     ),
+    "23503": Failure(
+        False,
+        "A foreign key was added to the table, and refuses the event: drop it.",
+    ),
+    "23514": Failure(
+        False,
+        "A CHECK constraint was added to the table, or it has no partition for the "
+        "event: drop the constraint, or add a default partition.",
+    ),
     "25006": Failure(True, READ_ONLY, away=True),
     "25P03": LOST,  # idle_in_transaction_session_timeout
     "28": Failure(False, CREDENTIALS),
     "3D000": _NO_DATABASE,
-    "40001": Failure(True),  # serialization failure
+    "40001": Failure(  # serialization failure
+        True,
+        "Other transactions change the same rows all the time: look for a program that "
+        "does, or for a second standby that ends queries.",
+    ),
     "40003": LOST,  # nobody knows whether the statement was completed
-    "40P01": Failure(True),  # deadlock
+    "40P01": Failure(  # deadlock
+        True,
+        "Another program locks the rows of the table in another order: end it, or let "
+        "it commit more often.",
+    ),
     "42501": Failure(
         False,
         "Let an administrator GRANT the user of the tracker store CREATE on the "
         "schema, or create the tables, and GRANT it the use of them.",
     ),
+    "42601": _OTHER_SERVER,
     "42703": _OTHER_TABLE,
     "42804": _OTHER_TABLE,
+    "42883": _OTHER_SERVER,
     "42P01": Failure(False, "Restart Rasa: it creates missing tables."),
     "42P07": _SIMULTANEOUS,
+    "42P10": Failure(
+        False,
+        "A table of rasa_trackers has lost its primary key, as in a copy by CREATE "
+        "TABLE AS. Run: ALTER TABLE rasa_trackers_expiry ADD PRIMARY KEY (sender_id); "
+        "and the same for the table users.",
+    ),
     "42710": _SIMULTANEOUS,
     "53100": NO_SPACE,
     "53200": Failure(True, "Give the server more memory.", away=True),
     "53300": TOO_MANY_CONNECTIONS,
-    "55006": Failure(True),  # somebody uses the template of a CREATE DATABASE
-    "55P03": Failure(True),  # lock timeout
+    "53400": Failure(
+        False, "Raise the limit in the server's configuration that the error names."
+    ),
+    "54000": Failure(
+        False,
+        "A limit of the server is reached. If it stops at the wraparound of transaction "
+        "ids, let an administrator run VACUUM.",
+    ),
+    "55006": Failure(  # somebody uses the template of a CREATE DATABASE
+        True, "End the other connections to the database template1."
+    ),
+    "55P03": Failure(  # lock timeout
+        True,
+        "Another transaction holds the table for long: look for it in "
+        "pg_stat_activity, and at the server's lock_timeout.",
+    ),
     "57014": Failure(True, "Check the server's statement_timeout."),
     "57P01": LOST,
     "57P02": LOST,
     "57P03": LOST,
     "57P04": _NO_DATABASE,
     "57P05": LOST,  # idle_session_timeout
+    "P0001": Failure(
+        False, "A trigger of the table refuses the event: correct it, or drop it."
+    ),
+    "XX001": _DAMAGED,
+    "XX002": _DAMAGED,
 }
 
 #: By text, the first match first: errors while connecting have no code, and PgBouncer
@@ -98,6 +153,11 @@ BY_CODE: Dict[str, Failure] = {
 BY_TEXT: Dict[str, Failure] = {
     # Catalogs are unique too: two processes create a table of one name.
     r"pg_\w+_index": _SIMULTANEOUS,
+    r"row-level security": Failure(
+        False,
+        "A policy of row-level security refuses the event: let an administrator CREATE "
+        "a POLICY for the user of the tracker store.",
+    ),
     r"tuple concurrently updated": _SIMULTANEOUS,
     r"too many (clients|connections)|connection slots|no more connections allowed|"
     r"query_wait_timeout|connection limit exceeded": TOO_MANY_CONNECTIONS,
@@ -123,7 +183,7 @@ BY_TEXT: Dict[str, Failure] = {
 def of_driver_error(error: Any) -> Optional[Failure]:
     """What an error of psycopg2 or psycopg means; ``None`` if it is unknown."""
     code, text = code_of(error) or "", str(error)
-    if code in ("", "08P01", "23505", "XX000"):
+    if code in ("", "08P01", "23505", "42501", "XX000"):
         for pattern, failure in BY_TEXT.items():
             if re.search(pattern, text):
                 return failure

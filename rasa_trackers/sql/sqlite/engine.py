@@ -6,18 +6,17 @@ import contextlib
 import difflib
 import logging
 import os
-import threading
-import time
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.url import URL
-from sqlalchemy.pool import QueuePool, StaticPool
+from sqlalchemy.pool import StaticPool
 
 from rasa_trackers.errors import store_error
 from rasa_trackers.sql.connection import create_engine
+from rasa_trackers.sql.forking import ForkablePool
 
 logger = logging.getLogger(__name__)
 
@@ -26,63 +25,24 @@ logger = logging.getLogger(__name__)
 _DRIVER_OPTIONS = {"cached_statements", "detect_types", "uri"}
 _URI_OPTIONS = {"cache", "immutable", "mode", "nolock", "psow", "vfs"}
 
-#: Seconds that a fork waits for calls under way.
-_FORK_PATIENCE = 5.0
 
-
-class FilePool(QueuePool):  # type: ignore[misc]
-    """A pool whose process can fork.
+class FilePool(ForkablePool):
+    """A pool of connections to a file, none of which is open during a fork.
 
     SQLite keeps one list of its locks for all connections of a process to a file. A
     child inherits the list, but not the locks: it would take none for its own
     connections, and another process could remove the write-ahead log under it
-    (sqlite.org/howtocorrupt.html, 2.6). So no connection is open during a fork.
+    (sqlite.org/howtocorrupt.html, 2.6).
     """
 
-    # Pools log errors at DEBUG; SQLAlchemy keeps its own loggers at WARN.
     _sqla_logger_namespace = "sqlalchemy.pool.FilePool"
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._changed = threading.Condition()
-        self._beginning = 0
-        self._is_forking = False
-
-    def connect(self) -> Any:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._is_forking)
-            self._beginning += 1
-        try:
-            return super().connect()
-        finally:
-            with self._changed:
-                self._beginning -= 1
-
-    def before_fork(self, name: str) -> None:
-        """Close all connections.
-
-        Args:
-            name: How messages name the database.
-        """
-        with self._changed:
-            self._is_forking = True
-        deadline = time.monotonic() + _FORK_PATIENCE
-        while self._beginning or self.checkedout():
-            if time.monotonic() > deadline:
-                logger.warning(
-                    "%s: this process forks while a call is under way that does not "
-                    "end. The child must not use the tracker store.",
-                    name,
-                )
-                return
-            time.sleep(0.001)
-        self.dispose()
-
-    def after_fork(self) -> None:
-        """Let connections be made again."""
-        with self._changed:
-            self._is_forking = False
-            self._changed.notify_all()
+    def before_fork(self, name: str) -> bool:
+        """As :meth:`ForkablePool.before_fork`, and close all connections."""
+        is_quiet = super().before_fork(name)
+        if is_quiet:
+            self.dispose()
+        return is_quiet
 
 
 def is_in_memory(url: URL) -> bool:

@@ -25,8 +25,10 @@ _OTHER_TABLE = Failure(
 FAILURES: Dict[str, Failure] = {
     "is locked": _BUSY,
     "locking protocol": _BUSY,  # several processes began with the file at once
-    "database schema has changed": Failure(True),
-    "interrupted": Failure(True),
+    "database schema has changed": Failure(
+        True, "Another program changes the file's tables all the time: end it."
+    ),
+    "interrupted": Failure(True, "Raise the option 'timeout'."),
     "database or disk is full": Failure(False, "Free space on the disk.", away=True),
     "disk I/O error": Failure(
         False, "Check the disk, and that the file is on no network file system.", True
@@ -50,6 +52,32 @@ FAILURES: Dict[str, Failure] = {
     "has no column named": _OTHER_TABLE,
     "datatype mismatch": _OTHER_TABLE,
     "NOT NULL constraint failed": _OTHER_TABLE,
+    "UNIQUE constraint failed": Failure(
+        False,
+        "Somebody has added a unique index to the table, or has changed "
+        "sqlite_sequence: drop the index, or remove the row of 'events' there.",
+    ),
+    "CHECK constraint failed": Failure(
+        False,
+        "Somebody has added a CHECK to the table, which refuses the event: copy the "
+        "events into a table without it.",
+    ),
+    "FOREIGN KEY constraint failed": Failure(
+        False,
+        "Somebody has added a foreign key to the table, which refuses the event: copy "
+        "the events into a table without it.",
+    ),
+    "string or blob too big": Failure(
+        False,
+        "An event is larger than SQLite stores, which is 1 GB unless it was built "
+        "otherwise. Let the custom action or channel keep large data elsewhere.",
+    ),
+    "unsupported file format": Failure(
+        False, "A newer SQLite has written the file: install that one, or export it."
+    ),
+    "no such vfs": Failure(
+        False, "Correct 'vfs' in 'query' of the tracker store in endpoints.yml."
+    ),
 }
 
 

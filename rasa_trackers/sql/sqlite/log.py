@@ -13,7 +13,7 @@ from rasa_trackers.event_log import START, Entry, Failure, User
 from rasa_trackers.sql.log import SQLEventLog
 from rasa_trackers.sql.rows import fetch_from_driver, in_parts, row
 from rasa_trackers.sql.sqlite.damaged import DamagedText, LenientReading
-from rasa_trackers.sql.sqlite.engine import FilePool, cut_log, immediate
+from rasa_trackers.sql.sqlite.engine import cut_log, immediate
 from rasa_trackers.sql.sqlite.failures import of_driver
 from rasa_trackers.sql.sqlite.setup import KEEP_LAST_ID, LAST_ID, set_up
 
@@ -147,14 +147,6 @@ class SQLiteEventLog(SQLEventLog):
         if isinstance(error, DamagedText):
             return Failure(True)  # the log reads leniently from now on
         return super().classify(error)
-
-    def before_fork(self) -> None:
-        if isinstance(self.engine.pool, FilePool):
-            self.engine.pool.before_fork(self.name)
-
-    def after_fork(self) -> None:
-        if isinstance(self.engine.pool, FilePool):
-            self.engine.pool.after_fork()
 
     def _of_driver(self, error: sqlalchemy.exc.DBAPIError) -> Optional[Failure]:
         return of_driver(error)
