@@ -55,7 +55,7 @@ def events_of(
                 event = None
             yield event and rasa_versions.as_stored(store, event)
 
-    return in_slices(deadline, stored, decoded)
+    return in_slices(deadline, stored, decoded, lambda each: len(each.data))
 
 
 def stored_texts_of(

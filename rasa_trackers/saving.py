@@ -6,6 +6,7 @@ from typing import List, NamedTuple, Optional
 
 from rasa_trackers import rasa_versions
 from rasa_trackers.appending import append_once
+from rasa_trackers.computing import is_long
 from rasa_trackers.comparing import encoded, stored_texts_of, texts_of
 from rasa_trackers.event_log import START, Page, User, timestamp_of
 from rasa_trackers.identities import checked_sender_id
@@ -60,6 +61,11 @@ class Save:
             and not self._new
             and self._user_id in (None, self.mark.user_id)
         )
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it takes long, as far as is known beforehand."""
+        return is_long(len(self.events if self._new is None else self._new))
 
     def append_new_events(self, log: DeadlineLog) -> Saved:
         """Append the events that the log does not hold yet.
