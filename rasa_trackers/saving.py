@@ -6,8 +6,8 @@ from typing import List, NamedTuple, Optional
 
 from rasa_trackers import rasa_versions
 from rasa_trackers.appending import append_once
-from rasa_trackers.computing import is_long
 from rasa_trackers.comparing import encoded, stored_texts_of, texts_of
+from rasa_trackers.computing import is_long
 from rasa_trackers.event_log import START, Page, User, timestamp_of
 from rasa_trackers.identities import checked_sender_id
 from rasa_trackers.marks import SavedUpTo, known_end

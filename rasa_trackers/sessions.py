@@ -9,7 +9,7 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from rasa_trackers import rasa_versions
 from rasa_trackers.codec import DECODER, UndecodableEvent
-from rasa_trackers.computing import TakesLong, in_slices, is_long
+from rasa_trackers.computing import TakesLong, in_slices, is_long, turn_of_long
 from rasa_trackers.event_log import Page, Stored
 from rasa_trackers.marks import mark_events
 from rasa_trackers.paging import FIRST_PAGE, characters, fitting, pages_newest_first
@@ -98,8 +98,9 @@ def read_last_session(
         TakesLong: when the session is a long one, and the call not among the long ones.
     """
     boundary = rasa_versions.session_boundary(store)
-    pages = _Pages(log, sender_id, reading, reading.lengths.expected(sender_id))
-    return _tracker_of(log, store, pages, _sessions(iter(pages), boundary))
+    pages = _Pages(log, sender_id, reading)
+    with turn_of_long(log.deadline, is_long=log.is_long):
+        return _tracker_of(log, store, pages, _sessions(iter(pages), boundary))
 
 
 def read_all_sessions(
@@ -110,25 +111,24 @@ def read_all_sessions(
     Raises:
         TakesLong: when it is a long one, and the call not among the long ones.
     """
-    pages = _Pages(log, sender_id, reading, reading.lengths.expected(sender_id))
-    return _tracker_of(log, store, pages, _joined(iter(pages)))
+    pages = _Pages(log, sender_id, reading)
+    with turn_of_long(log.deadline, is_long=log.is_long):
+        return _tracker_of(log, store, pages, _joined(iter(pages)))
 
 
 class _Pages:
     """The pages of a conversation, as far as they are asked for."""
 
-    def __init__(
-        self, log: DeadlineLog, sender_id: str, reading: Reading, limit: int
-    ) -> None:
+    def __init__(self, log: DeadlineLog, sender_id: str, reading: Reading) -> None:
         self.sender_id = sender_id
         self.reading = reading
         self._log = log
-        self._limit = limit
 
     def __iter__(self) -> Iterator[Page]:
         events = text = 0
         most = self.reading.most
-        for page in pages_newest_first(self._log, self.sender_id, self._limit):
+        limit = self.reading.lengths.expected(self.sender_id)
+        for page in pages_newest_first(self._log, self.sender_id, limit):
             if most is not None and events + len(page.events) >= most:
                 # What is older stays stored. For the tracker, the log begins here.
                 newest = page.events[events - most :]
