@@ -43,8 +43,9 @@ _SLICE_CHARACTERS = 256 * 1024
 #: Work on more than that is long.
 LONG_EVENTS = 2000
 LONG_CHARACTERS = 1024 * 1024
-#: Seconds between two slices of long work.
-_PAUSE = 0.001
+#: Seconds that long work goes on before it pauses, and for how long it does.
+_UNTIL_PAUSE = 0.001
+_PAUSE = 0.0003
 
 #: Seconds between two looks at whoever holds the turn of long work.
 _LOOK = 0.1
@@ -139,10 +140,13 @@ def in_slices(
     takes_long = is_long(len(items), sum(lengths or ()))
     results: List[R] = []
     with turn_of_long(deadline, is_long=takes_long), deadline.suspended():
+        paused_at = time.perf_counter()
         for some in _slices(items, lengths):
             if takes_long:
                 results.extend(work(some))
-                pause()
+                if time.perf_counter() - paused_at > _UNTIL_PAUSE:
+                    pause()
+                    paused_at = time.perf_counter()
             else:
                 with _turn:
                     results.extend(work(some))
@@ -162,10 +166,10 @@ def _slices(
         for begin in range(0, len(items), SLICE):
             yield items[begin : begin + SLICE]
         return
-    begin = characters = 0
+    begin = text = 0
     for index, length in enumerate(lengths):
-        characters += length
-        if index - begin == SLICE or (index > begin and characters > _SLICE_CHARACTERS):
+        text += length
+        if index - begin == SLICE or (index > begin and text > _SLICE_CHARACTERS):
             yield items[begin:index]
-            begin, characters = index, length
+            begin, text = index, length
     yield items[begin:]

@@ -128,11 +128,11 @@ class _Pages:
         events = text = 0
         most = self.reading.most
         limit = self.reading.lengths.expected(self.sender_id)
-        for page in pages_newest_first(self._log, self.sender_id, limit):
+        for whole in pages_newest_first(self._log, self.sender_id, limit):
+            page = whole
             if most is not None and events + len(page.events) >= most:
                 # What is older stays stored. For the tracker, the log begins here.
-                newest = page.events[events - most :]
-                page = page._replace(events=newest, complete=True)
+                page = Page(page.events[events - most :], True, page.user_id)
             events += len(page.events)
             text += characters(page.events)
             if is_long(events, text) and not self._log.is_long:
