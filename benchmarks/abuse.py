@@ -16,12 +16,13 @@ import statistics
 import time
 from typing import Any, AsyncIterator, Dict, List
 
-from backends import BACKENDS
-from conversations import add, session_start, tracker, turn
 from rasa.core.tracker_store import TrackerStore
 from rasa.shared.core.domain import Domain
 from rasa.shared.core.events import UserUttered
 from rasa.utils.endpoints import EndpointConfig
+
+from backends import BACKENDS
+from conversations import add, session_start, tracker, turn
 
 ATTACKERS = 8
 #: Seconds between two turns of the ordinary conversation.
@@ -74,7 +75,9 @@ async def victims_turns(store: Any, seconds: float) -> List[float]:
     while time.perf_counter() < end:
         number += 1
         sender_id = f"victim-{number}"
-        await store.save(tracker(sender_id, [*session_start(), *turn(), *turn(), *turn()]))
+        await store.save(
+            tracker(sender_id, [*session_start(), *turn(), *turn(), *turn()])
+        )
         begin = time.perf_counter()
         retrieved = await store.retrieve(sender_id)
         add(retrieved, turn()[:4])
@@ -84,7 +87,9 @@ async def victims_turns(store: Any, seconds: float) -> List[float]:
     return turns
 
 
-async def experiment(store: Any, sender_ids: List[str], seconds: float) -> Dict[str, Any]:
+async def experiment(
+    store: Any, sender_ids: List[str], seconds: float
+) -> Dict[str, Any]:
     """Live through an attack of those conversations."""
     reads: List[float] = []
     pulse = Pulse()
@@ -127,7 +132,9 @@ async def fill(store: Any, kind: str) -> List[str]:
     return sender_ids
 
 
-async def run(name: str, seconds: float, kinds: List[str], options: Dict[str, Any]) -> None:
+async def run(
+    name: str, seconds: float, kinds: List[str], options: Dict[str, Any]
+) -> None:
     backend = BACKENDS[name]
     with backend.make_server() as server:
         endpoint = {**backend.endpoint(server, backend.create(server)), **options}
@@ -138,7 +145,11 @@ async def run(name: str, seconds: float, kinds: List[str], options: Dict[str, An
             store = store._tracker_store
         for kind in kinds:
             sender_ids = await fill(store, kind)
-            print(kind, json.dumps(await experiment(store, sender_ids, seconds)), flush=True)
+            print(
+                kind,
+                json.dumps(await experiment(store, sender_ids, seconds)),
+                flush=True,
+            )
         store.close()
 
 

@@ -77,7 +77,7 @@ class Save:
         sender_id = checked_sender_id(log, self._tracker.sender_id)
         end = self._known_end(log, sender_id)
         serialise = rasa_versions.serialiser(self._store, sender_id, self._user_id)
-        entries = encoded(log.deadline, end.new, serialise)
+        entries = encoded(self._store, log.deadline, end.new, serialise)
         user = self._changed_user(log, sender_id, end)
         position = end.position
         if end.new or (user and position != START):

@@ -282,7 +282,7 @@ class _Pool:
                 future.set_result(None)
             del future, work
 
-    def shutdown(self, *, wait: bool) -> None:
+    def shutdown(self, *, wait: bool = True) -> None:
         """Begin nothing new; what waits is still done."""
         self._threads.shutdown(wait=wait)
 

@@ -135,6 +135,8 @@ class EventLogTrackerStore(TrackerStore):
             self, self.backend, values, rasa_versions.KNOWS_USERS
         )
         self._session_lengths = sessions.SessionLengths()
+        #: Read where events are encoded.
+        self.max_event_bytes: Optional[int] = values["max_event_bytes"]
         self._max_session_events: Optional[int] = values["max_session_events"]
         self._face = _Face(self._shared)
         try:
@@ -221,9 +223,7 @@ class EventLogTrackerStore(TrackerStore):
         Raises:
             ConnectionException: when the server could not be reached in time.
         """
-        return await self._face.run(
-            _count_conversations, after_timestamp, is_long=True
-        )
+        return await self._face.run(_count_conversations, after_timestamp, is_long=True)
 
     async def get_serialized_trackers_by_user_id(
         self, user_id: str, limit: Optional[int] = None, skip: Optional[int] = None
