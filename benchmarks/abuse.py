@@ -16,10 +16,10 @@ import statistics
 import time
 from typing import Any, AsyncIterator, Dict, List
 
-from rasa.core.tracker_store import TrackerStore
 from rasa.shared.core.domain import Domain
 from rasa.shared.core.events import UserUttered
 from rasa.utils.endpoints import EndpointConfig
+from rasa_api import TrackerStore, unwrapped
 
 from backends import BACKENDS
 from conversations import add, session_start, tracker, turn
@@ -55,6 +55,7 @@ async def _attack(store: Any, sender_id: str, reads: List[float]) -> None:
 async def attacked(
     store: Any, sender_ids: List[str], reads: List[float]
 ) -> AsyncIterator[None]:
+    """Read those conversations again and again; notes the seconds of each read."""
     attacks = [
         asyncio.ensure_future(_attack(store, sender_id, reads))
         for sender_id in sender_ids
@@ -135,25 +136,21 @@ async def fill(store: Any, kind: str) -> List[str]:
 async def run(
     name: str, seconds: float, kinds: List[str], options: Dict[str, Any]
 ) -> None:
+    """Print what each kind of attack does to the others."""
     backend = BACKENDS[name]
     with backend.make_server() as server:
         endpoint = {**backend.endpoint(server, backend.create(server)), **options}
-        store = TrackerStore.create(
-            EndpointConfig(endpoint.pop("url", None), **endpoint), Domain.empty()
-        )
-        while hasattr(store, "_tracker_store"):
-            store = store._tracker_store
+        config = EndpointConfig(endpoint.pop("url", None), **endpoint)
+        store = unwrapped(TrackerStore.create(config, Domain.empty()))
         for kind in kinds:
             sender_ids = await fill(store, kind)
-            print(
-                kind,
-                json.dumps(await experiment(store, sender_ids, seconds)),
-                flush=True,
-            )
+            found = await experiment(store, sender_ids, seconds)
+            print(f"{kind:8}", json.dumps(found), flush=True)
         store.close()
 
 
 def main() -> None:
+    """Run it, as the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", default="redis")
     parser.add_argument("--seconds", type=float, default=8)

@@ -38,7 +38,7 @@ def fitting(limit: int, events: int, text: int) -> int:
         events: A number of events of the conversation.
         text: How long their texts are together.
     """
-    return max(1, min(limit, LONG_CHARACTERS * events // max(1, text)))
+    return max(1, min(limit, LONG_CHARACTERS * events // text)) if text else limit
 
 
 def characters(events: Sequence[Stored]) -> int:
