@@ -19,10 +19,10 @@ from typing import Any, AsyncIterator, Dict, List
 from rasa.shared.core.domain import Domain
 from rasa.shared.core.events import UserUttered
 from rasa.utils.endpoints import EndpointConfig
-from rasa_api import TrackerStore, unwrapped
 
 from backends import BACKENDS
 from conversations import add, session_start, tracker, turn
+from rasa_api import TrackerStore, unwrapped
 
 ATTACKERS = 8
 #: Seconds between two turns of the ordinary conversation.
