@@ -338,6 +338,13 @@ def outage(session: nox.Session) -> None:
     session.run("python", "benchmarks/report.py", "--only", "outage")
 
 
+@nox.session(python=PYTHON, default=False)
+def abuse(session: nox.Session) -> None:
+    """How long others wait while a few abusive conversations are read in loops."""
+    install(session, *OPEN_SOURCE.requirements, ".", "--group", "bench")
+    session.run("python", "benchmarks/abuse.py", *session.posargs, env=BENCHMARK)
+
+
 # Programs that build and run images, each with the Debian package that has it.
 DOCKER_TOOLS = {
     "buildah": "buildah",

@@ -6,18 +6,23 @@ out of a tracker with today's fields.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Iterator, List, Optional, Sequence
 
 from rasa_trackers import rasa_versions
 from rasa_trackers.codec import DECODER, Serialise, UndecodableEvent, encode
 from rasa_trackers.computing import in_slices
 from rasa_trackers.event_log import Entry, Stored
+from rasa_trackers.limits import within
 from rasa_trackers.rasa_versions import Event, RasaException, TrackerStore
 from rasa_trackers.retries import Deadline
 
 
 def encoded(
-    deadline: Deadline, events: Sequence[Event], serialise: Optional[Serialise] = None
+    store: TrackerStore,
+    deadline: Deadline,
+    events: Sequence[Event],
+    serialise: Optional[Serialise] = None,
 ) -> List[Entry]:
     """The entries of events.
 
@@ -25,7 +30,9 @@ def encoded(
         RasaException: when an event holds something that JSON cannot express.
     """
     return in_slices(
-        deadline, events, lambda some: [encode(event, serialise) for event in some]
+        deadline,
+        events,
+        lambda some: [encode(event, serialise) for event in within(store, some)],
     )
 
 
@@ -37,7 +44,8 @@ def texts_of(
         deadline,
         events,
         lambda some: [
-            encode(rasa_versions.as_stored(store, event)).data for event in some
+            encode(rasa_versions.as_stored(store, event)).data
+            for event in within(store, some)
         ],
     )
 
@@ -45,7 +53,10 @@ def texts_of(
 def events_of(
     store: TrackerStore, deadline: Deadline, stored: Sequence[Stored]
 ) -> List[Optional[Event]]:
-    """The events of a log; ``None`` for each that this Rasa cannot read."""
+    """The events of a log; ``None`` for each that this Rasa cannot read.
+
+    One that was stored before ``max_event_bytes`` was set is cut, to be compared.
+    """
 
     def decoded(some: Sequence[Stored]) -> Iterator[Optional[Event]]:
         for _, data in some:
@@ -53,9 +64,17 @@ def events_of(
                 event = DECODER.decode(data)
             except UndecodableEvent:
                 event = None
-            yield event and rasa_versions.as_stored(store, event)
+            if event is not None:
+                event = _as_stored(store, event)
+            yield event
 
-    return in_slices(deadline, stored, decoded)
+    return in_slices(deadline, stored, decoded, lambda each: len(each.data))
+
+
+def _as_stored(store: TrackerStore, event: Event) -> Event:
+    with contextlib.suppress(RasaException):  # it cannot be cut
+        (event,) = within(store, [event])
+    return rasa_versions.as_stored(store, event)
 
 
 def stored_texts_of(

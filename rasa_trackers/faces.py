@@ -51,13 +51,19 @@ class AsyncFace:
         """Give a store class the methods that Rasa calls: its coroutines."""
         return store
 
-    async def run(self, function: Callable[..., T], *args: object) -> T:
+    async def run(
+        self, function: Callable[..., T], *args: object, is_long: bool = False
+    ) -> T:
         """Run ``function(log, *args)`` in a thread."""
-        return await self._shared.threads.run(function, *args)
+        return await self._shared.threads.run(function, *args, is_long=is_long)
 
     def turn(self, sender_id: str) -> AsyncContextManager[None]:
-        """Hold the turn of a conversation."""
+        """Hold the turn of a conversation, to write to it."""
         return self._shared.turns.one_at_a_time(sender_id)
+
+    def turn_to_read(self, sender_id: str) -> AsyncContextManager[None]:
+        """Hold the turn of a conversation, to read it."""
+        return self._shared.turns_to_read.one_at_a_time(sender_id)
 
     async def to_the_end(self, saving: Awaitable[None], sender_id: str) -> None:
         """Save a conversation, also where the caller is cancelled.
@@ -97,14 +103,22 @@ class PlainFace:
                 setattr(store, name, _plain(method))
         return store
 
-    async def run(self, function: Callable[..., T], *args: object) -> T:
+    async def run(
+        self, function: Callable[..., T], *args: object, is_long: bool = False
+    ) -> T:
         """Run ``function(log, *args)`` in a thread, whose deadline ends it."""
-        return self._shared.threads.run_blocking(function, *args)
+        return self._shared.threads.run_blocking(function, *args, is_long=is_long)
 
     @contextlib.asynccontextmanager
     async def turn(self, sender_id: str) -> AsyncIterator[None]:
-        """Hold the turn of a conversation among the threads that call the store."""
+        """Hold the turn of a conversation among the threads that write to it."""
         with self._shared.turns.one_at_a_time_blocking(sender_id):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def turn_to_read(self, sender_id: str) -> AsyncIterator[None]:
+        """Hold the turn of a conversation among the threads that read it."""
+        with self._shared.turns_to_read.one_at_a_time_blocking(sender_id):
             yield
 
     async def to_the_end(self, saving: Awaitable[None], sender_id: str) -> None:

@@ -98,6 +98,8 @@ class DeadlineLog(EventLog):
         self.deadline = deadline
         #: Whether an append has failed, so that it may have been carried out, or may be.
         self.is_in_doubt = False
+        #: Whether the call has a thread among those for long calls.
+        self.is_long = False
         self._log = log
         self._secrets = secrets
         self._waits_while_away = waits_while_away

@@ -43,7 +43,7 @@ def rewrite(
     """
     sender_id = checked_sender_id(log, tracker.sender_id)
     serialise = rasa_versions.serialiser(store, sender_id, user_id)
-    entries = encoded(log.deadline, events, serialise)
+    entries = encoded(store, log.deadline, events, serialise)
     texts = texts_of(store, log.deadline, events)
     for _ in range(_MOST_CONFLICTS):
         stored = log.read_back(sender_id).events

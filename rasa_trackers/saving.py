@@ -7,6 +7,7 @@ from typing import List, NamedTuple, Optional
 from rasa_trackers import rasa_versions
 from rasa_trackers.appending import append_once
 from rasa_trackers.comparing import encoded, stored_texts_of, texts_of
+from rasa_trackers.computing import is_long
 from rasa_trackers.event_log import START, Page, User, timestamp_of
 from rasa_trackers.identities import checked_sender_id
 from rasa_trackers.marks import SavedUpTo, known_end
@@ -61,6 +62,11 @@ class Save:
             and self._user_id in (None, self.mark.user_id)
         )
 
+    @property
+    def is_long(self) -> bool:
+        """Whether it takes long, as far as is known beforehand."""
+        return is_long(len(self.events if self._new is None else self._new))
+
     def append_new_events(self, log: DeadlineLog) -> Saved:
         """Append the events that the log does not hold yet.
 
@@ -71,7 +77,7 @@ class Save:
         sender_id = checked_sender_id(log, self._tracker.sender_id)
         end = self._known_end(log, sender_id)
         serialise = rasa_versions.serialiser(self._store, sender_id, self._user_id)
-        entries = encoded(log.deadline, end.new, serialise)
+        entries = encoded(self._store, log.deadline, end.new, serialise)
         user = self._changed_user(log, sender_id, end)
         position = end.position
         if end.new or (user and position != START):

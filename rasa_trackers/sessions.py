@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from typing import Iterator, List, NamedTuple, Optional, Sequence
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from rasa_trackers import rasa_versions
 from rasa_trackers.codec import DECODER, UndecodableEvent
-from rasa_trackers.computing import in_slices
+from rasa_trackers.computing import TakesLong, in_slices, is_long, turn_of_long
 from rasa_trackers.event_log import Page, Stored
-from rasa_trackers.paging import FIRST_PAGE, pages_newest_first
+from rasa_trackers.marks import mark_events
+from rasa_trackers.paging import FIRST_PAGE, characters, fitting, pages_newest_first
 from rasa_trackers.rasa_versions import (
     Boundary,
     DialogueStateTracker,
@@ -29,26 +30,33 @@ _LONG_SESSIONS = 10_000
 
 
 class SessionLengths:
-    """How many events the sessions had when they were read last.
+    """How many events, and how much text, the sessions had when they were read last.
 
-    A session of known length is read in one round trip. The length is only a guess:
-    another process may have begun a new session.
+    A session of known length is read in one round trip, and a very long one where long
+    calls have their place. The length is only a guess: another process may have begun a
+    new session.
     """
 
     def __init__(self) -> None:
-        self._lengths: OrderedDict[str, int] = OrderedDict()
+        #: How many events, and how long their texts are together.
+        self._lengths: OrderedDict[str, Tuple[int, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def expected(self, sender_id: str) -> int:
         """How many events to ask for first."""
-        return _grown(self._lengths.get(sender_id, 0))
+        events, text = self._lengths.get(sender_id, (0, 0))
+        return fitting(_grown(events), events, text)
 
-    def note(self, sender_id: str, length: int) -> None:
+    def is_long(self, sender_id: str) -> bool:
+        """Whether it takes long to read the session."""
+        return is_long(*self._lengths.get(sender_id, (0, 0)))
+
+    def note(self, sender_id: str, events: int, text: int) -> None:
         """Remember the length of a session, if it is a long one."""
         with self._lock:
             self._lengths.pop(sender_id, None)
-            if _grown(length) > FIRST_PAGE:
-                self._lengths[sender_id] = length
+            if _grown(events) > FIRST_PAGE or is_long(events, text):
+                self._lengths[sender_id] = (events, text)
                 if len(self._lengths) > _LONG_SESSIONS:
                     self._lengths.popitem(last=False)
 
@@ -61,34 +69,86 @@ class ReadTracker(NamedTuple):
     """A tracker made of stored events."""
 
     tracker: DialogueStateTracker
+    #: The events of the tracker.
+    events: List[Event]
     #: The position of the log's last event.
     position: int
     user_id: Optional[str]
 
 
+class Reading(NamedTuple):
+    """How a conversation is read."""
+
+    #: The place of the log, for marks.
+    place: str
+    lengths: SessionLengths
+    #: How many of the newest events to read; ``None`` for no limit.
+    most: Optional[int] = None
+
+
 def read_last_session(
-    log: DeadlineLog, store: TrackerStore, sender_id: str, lengths: SessionLengths
+    log: DeadlineLog, store: TrackerStore, sender_id: str, reading: Reading
 ) -> Optional[ReadTracker]:
     """The tracker of the last session; ``None`` for an unknown conversation.
 
     Where the last session cannot be replayed by itself, the tracker has as many of the
     sessions before it as that takes.
+
+    Raises:
+        TakesLong: when the session is a long one, and the call not among the long ones.
     """
     boundary = rasa_versions.session_boundary(store)
-    pages = pages_newest_first(log, sender_id, lengths.expected(sender_id))
-    read = _tracker_of(log, store, sender_id, _sessions(pages, boundary))
-    if read is not None:
-        lengths.note(sender_id, len(read.tracker.events))
-    return read
+    pages = _Pages(log, sender_id, reading)
+    with turn_of_long(log.deadline, is_long=log.is_long):
+        return _tracker_of(log, store, pages, _sessions(iter(pages), boundary))
 
 
 def read_all_sessions(
-    log: DeadlineLog, store: TrackerStore, sender_id: str
+    log: DeadlineLog, store: TrackerStore, sender_id: str, reading: Reading
 ) -> Optional[ReadTracker]:
-    """The tracker of a whole conversation; ``None`` for an unknown one."""
-    page = log.read_back(sender_id)
-    runs = [page._replace(complete=True)] if page.events else []
-    return _tracker_of(log, store, sender_id, iter(runs))
+    """The tracker of a whole conversation; ``None`` for an unknown one.
+
+    Raises:
+        TakesLong: when it is a long one, and the call not among the long ones.
+    """
+    pages = _Pages(log, sender_id, reading)
+    with turn_of_long(log.deadline, is_long=log.is_long):
+        return _tracker_of(log, store, pages, _joined(iter(pages)))
+
+
+class _Pages:
+    """The pages of a conversation, as far as they are asked for."""
+
+    def __init__(self, log: DeadlineLog, sender_id: str, reading: Reading) -> None:
+        self.sender_id = sender_id
+        self.reading = reading
+        self._log = log
+
+    def __iter__(self) -> Iterator[Page]:
+        events = text = 0
+        most = self.reading.most
+        limit = self.reading.lengths.expected(self.sender_id)
+        for whole in pages_newest_first(self._log, self.sender_id, limit):
+            page = whole
+            if most is not None and events + len(page.events) >= most:
+                # What is older stays stored. For the tracker, the log begins here.
+                page = Page(page.events[events - most :], True, page.user_id)
+            events += len(page.events)
+            text += characters(page.events)
+            if is_long(events, text) and not self._log.is_long:
+                self.reading.lengths.note(self.sender_id, events, text)
+                raise TakesLong
+            yield page
+            if page.complete:
+                return
+
+
+def _joined(pages: Iterator[Page]) -> Iterator[Page]:
+    """One run of all events."""
+    newest_first = list(pages)
+    events = [event for page in reversed(newest_first) for event in page.events]
+    if events:
+        yield newest_first[0]._replace(events=events, complete=True)
 
 
 def _sessions(pages: Iterator[Page], boundary: Boundary) -> Iterator[Page]:
@@ -131,13 +191,16 @@ def _is_boundary(boundary: Boundary, stored: Stored) -> bool:
 
 
 def _tracker_of(
-    log: DeadlineLog, store: TrackerStore, sender_id: str, runs: Iterator[Page]
+    log: DeadlineLog, store: TrackerStore, pages: _Pages, runs: Iterator[Page]
 ) -> Optional[ReadTracker]:
     """A tracker of the first run, or of as many runs as it takes to replay them."""
+    sender_id = pages.sender_id
     events: List[Event] = []
+    text = 0
     newest: Optional[Page] = None
     for run in runs:
         newest = newest or run
+        text += characters(run.events)
         events = _decoded(log, sender_id, run.events) + events
         tracker = rasa_versions.new_tracker(store, sender_id, newest.user_id)
         if _applied(log.deadline, tracker, events, is_all=run.complete):
@@ -147,7 +210,28 @@ def _tracker_of(
             return None
         tracker = rasa_versions.new_tracker(store, sender_id, newest.user_id)
         _applied(log.deadline, tracker, events, is_all=True)
-    return ReadTracker(tracker, newest.events[-1].position, newest.user_id)
+    place, lengths, _ = pages.reading
+    lengths.note(sender_id, len(events), text)
+    # A bounded tracker has the newest ones alone.
+    events = list(tracker.events)
+    position = newest.events[-1].position
+    _mark_events(log.deadline, place, sender_id, events, position)
+    return ReadTracker(tracker, events, position, newest.user_id)
+
+
+def _mark_events(
+    deadline: Deadline, place: str, sender_id: str, events: List[Event], position: int
+) -> None:
+    """Note on the events of a new tracker that they are in the log."""
+    first = position - len(events)
+
+    def mark(some: Sequence[Event]) -> Iterator[None]:
+        nonlocal first
+        first += len(some)
+        mark_events(place, sender_id, some, first)
+        return iter(())
+
+    in_slices(deadline, events, mark)
 
 
 def _applied(
@@ -176,7 +260,7 @@ def _decoded(log: DeadlineLog, sender_id: str, stored: List[Stored]) -> List[Eve
         )
         return found
 
-    events = in_slices(log.deadline, stored, decode)
+    events = in_slices(log.deadline, stored, decode, lambda each: len(each.data))
     if skipped:
         logger.warning(
             "%s: %d of the events of conversation %r were skipped: %s%s. They stay "

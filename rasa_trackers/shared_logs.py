@@ -90,6 +90,8 @@ class SharedLog:
         if self.outage is not None:
             self.threads.watch(self.outage)
         self.turns = Turns(made.log.name, timeout)
+        #: A conversation that many ask for at once gets one thread, and not all.
+        self.turns_to_read = Turns(made.log.name, timeout, "read")
         self._is_open = False
         self._opening = threading.Lock()
         self._next_purge = time.monotonic()

@@ -232,6 +232,15 @@ def byte_count(name: str, value: Any) -> Optional[int]:
     return whole_number(name, value, 0)
 
 
+def at_least(minimum: int) -> Callable[[str, Any], Optional[int]]:
+    """The check of an optional whole number that is not below a minimum."""
+
+    def check(name: str, value: Any) -> Optional[int]:
+        return whole_number(name, value, minimum)
+
+    return check
+
+
 #: The options that every store has, beside ``url`` (or ``host``).
 COMMON = (
     Option(
@@ -280,6 +289,20 @@ COMMON = (
         50_000_000,
         "Bytes of memory for copies of recent conversations, which go on while the "
         "database is away.",
+    ),
+    Option(
+        "max_event_bytes",
+        at_least(1000),
+        None,
+        "Bytes that a stored event may take; any number unless given. Of a longer one "
+        "the longest texts are cut; where that does not do, the save is an error.",
+    ),
+    Option(
+        "max_session_events",
+        at_least(100),
+        None,
+        "Events that a tracker has of a session; any number unless given. Of a longer "
+        "session it has the newest ones; all stay stored.",
     ),
 )
 

@@ -15,11 +15,13 @@ import math
 import os
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import (
     TYPE_CHECKING,
     Any,
     Callable,
+    Deque,
     List,
     Optional,
     Sequence,
@@ -28,6 +30,7 @@ from typing import (
     TypeVar,
 )
 
+from rasa_trackers.computing import TakesLong
 from rasa_trackers.errors import release_frames, store_unavailable
 from rasa_trackers.event_log import EventLog
 from rasa_trackers.retries import Deadline, DeadlineLog, silent
@@ -77,6 +80,13 @@ class _Call:
         """Call the function in this thread, and settle unless that was done meanwhile."""
         self.thread = threading.get_ident()
         result, failure = self._outcome()
+        if isinstance(failure, TakesLong):
+            release_frames(failure)
+            del result, failure
+            self.thread = None
+            self.log.is_long = True
+            self.threads.begin(self, watchdog)
+            return
         if failure is not None:
             # No caller holds the failure, and with it the store, in a variable.
             release_frames(failure)
@@ -181,7 +191,8 @@ class _Watchdog:
                 suspicious = {
                     call.threads
                     for call in self._calls.difference(overdue)
-                    if _is_suspicious(call)
+                    # One that has not begun waits for others, which may just be long.
+                    if call.thread is not None and _is_suspicious(call)
                 }
             for call in overdue:
                 # In an outage it begins again, and is no error.
@@ -228,10 +239,59 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parents_calls)
 
 
+class _Pool:
+    """A bounded pool of threads, of which long calls have one half at most.
+
+    A few long sessions that are read in a loop would take all threads otherwise, and
+    each short call would wait for them.
+    """
+
+    def __init__(self, workers: int, name: str) -> None:
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix=name)
+        self._lock = threading.Lock()
+        #: How many more long calls may begin now.
+        self._left_for_long = max(1, workers // 2)
+        self._waiting: Deque[Tuple[Future[None], Callable[[], None]]] = deque()
+
+    def submit(self, work: Callable[[], None], *, is_long: bool) -> Future[None]:
+        """Let a thread do the work; the future can be cancelled until it begins."""
+        if not is_long:
+            return self._threads.submit(work)
+        future: Future[None] = Future()
+        with self._lock:
+            self._waiting.append((future, work))
+            if not self._left_for_long:
+                return future
+            self._left_for_long -= 1
+        try:
+            self._threads.submit(self._work_through_long)
+        except RuntimeError:  # it is closed: whoever runs now is the last
+            self._work_through_long()
+        return future
+
+    def _work_through_long(self) -> None:
+        """Do long work, one after the other, until none waits."""
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._left_for_long += 1
+                    return
+                future, work = self._waiting.popleft()
+            if future.set_running_or_notify_cancel():
+                work()
+                future.set_result(None)
+            del future, work
+
+    def shutdown(self, *, wait: bool = True) -> None:
+        """Begin nothing new; what waits is still done."""
+        self._threads.shutdown(wait=wait)
+
+
 class Threads:
     """Runs functions on an event log, in a bounded pool of threads.
 
-    A function gets the log as its first argument, bound to the deadline of the call.
+    A function gets the log as its first argument, bound to the deadline of the call. One
+    that raises ``TakesLong`` is called again where long calls have their place.
     """
 
     def __init__(
@@ -256,12 +316,10 @@ class Threads:
         self.prepare = prepare
         self._timeout = timeout
         self._secrets = secrets
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="rasa_trackers")
+        self._pool = _Pool(workers, "rasa_trackers")
         # While the database is away, calls mostly touch what is kept here; the threads of
         # the pool may still wait for the server.
-        self._spare = ThreadPoolExecutor(
-            workers, thread_name_prefix="rasa_trackers-spare"
-        )
+        self._spare = _Pool(workers, "rasa_trackers-spare")
         self._outage: Optional[OutageLog] = None
 
     def watch(self, outage: OutageLog) -> None:
@@ -299,8 +357,15 @@ class Threads:
         if silent_calls:
             _interrupt(self._log)
 
-    async def run(self, function: Callable[..., T], *args: object) -> T:
+    async def run(
+        self, function: Callable[..., T], *args: object, is_long: bool = False
+    ) -> T:
         """Run ``function(log, *args)`` in a thread and await its result.
+
+        Args:
+            function: The function.
+            *args: Its arguments beside the log.
+            is_long: Whether it is known beforehand that it takes long.
 
         Raises:
             ConnectionException: when the deadline has passed. Then the function may
@@ -310,7 +375,7 @@ class Threads:
         answer: asyncio.Future[T] = loop.create_future()
 
         settle = functools.partial(_settle_on_loop, loop, answer)
-        self._begin(function, args, self._timeout, settle)
+        self._begin(function, args, self._timeout, settle, is_long=is_long)
         try:
             return await answer
         finally:
@@ -322,6 +387,7 @@ class Threads:
         function: Callable[..., T],
         *args: object,
         timeout: Optional[float] = None,
+        is_long: bool = False,
     ) -> T:
         """As :meth:`run`, for a caller without an event loop.
 
@@ -329,11 +395,12 @@ class Threads:
             function: The function.
             *args: Its arguments beside the log.
             timeout: Seconds that the server may stay silent, where they differ.
+            is_long: Whether it is known beforehand that it takes long.
         """
         answer: Future[T] = Future()
 
         settle = functools.partial(_settle_future, answer)
-        self._begin(function, args, timeout or self._timeout, settle)
+        self._begin(function, args, timeout or self._timeout, settle, is_long=is_long)
         try:
             return answer.result()
         finally:
@@ -347,7 +414,7 @@ class Threads:
             if failure is not None:
                 logger.warning("%s", failure)
 
-        self._begin(function, (), self._timeout, settle)
+        self._begin(function, (), self._timeout, settle, is_long=True)
 
     def close(self, *, then: Callable[[], object]) -> threading.Thread:
         """Let the threads end once the calls under way are done.
@@ -381,21 +448,27 @@ class Threads:
         settle: _Settle,
         *,
         is_in_doubt: bool = False,
+        is_long: bool = False,
     ) -> None:
         log = DeadlineLog(self._log, Deadline(timeout), self._secrets)
         log.is_in_doubt = is_in_doubt
+        log.is_long = is_long
         call = _Call(self, log, function, args, settle)
         watchdog = _watchdog
 
         watchdog.watch(call)
         try:
-            is_away = self._outage is not None and self._outage.is_away
-            call.future = (self._spare if is_away else self._pool).submit(
-                call.run, watchdog
-            )
+            self.begin(call, watchdog)
         except BaseException:
             watchdog.forget(call)
             raise
+
+    def begin(self, call: _Call, watchdog: _Watchdog) -> None:
+        """Let a thread carry out a call, now or later."""
+        is_away = self._outage is not None and self._outage.is_away
+        call.future = (self._spare if is_away else self._pool).submit(
+            functools.partial(call.run, watchdog), is_long=call.log.is_long
+        )
 
 
 def _busy(name: str, deadline: Deadline) -> Exception:

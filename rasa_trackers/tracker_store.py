@@ -135,6 +135,9 @@ class EventLogTrackerStore(TrackerStore):
             self, self.backend, values, rasa_versions.KNOWS_USERS
         )
         self._session_lengths = sessions.SessionLengths()
+        #: Read where events are encoded.
+        self.max_event_bytes: Optional[int] = values["max_event_bytes"]
+        self._max_session_events: Optional[int] = values["max_session_events"]
         self._face = _Face(self._shared)
         try:
             self._shared.open(values["startup_timeout"])
@@ -164,14 +167,11 @@ class EventLogTrackerStore(TrackerStore):
             ConnectionException: when the server could not be reached in time.
         """
         if self._gives_all_sessions or rasa_versions.wants_all_sessions(self):
-            return await self._all_sessions_of(sender_id)
-        return self._marked(
-            await self._face.run(
-                sessions.read_last_session,
-                self,
-                text_of_sender_id(sender_id),
-                self._session_lengths,
+            return await self._read(
+                sessions.read_all_sessions, sender_id, self._max_session_events
             )
+        return await self._read(
+            sessions.read_last_session, sender_id, self._max_session_events
         )
 
     async def retrieve_full_tracker(
@@ -182,22 +182,29 @@ class EventLogTrackerStore(TrackerStore):
         Raises:
             ConnectionException: when the server could not be reached in time.
         """
-        return await self._all_sessions_of(conversation_id)
+        return await self._read(sessions.read_all_sessions, conversation_id, None)
 
-    async def _all_sessions_of(self, sender_id: str) -> Optional[DialogueStateTracker]:
-        return self._marked(
-            await self._face.run(
-                sessions.read_all_sessions, self, text_of_sender_id(sender_id)
-            )
-        )
-
-    def _marked(
-        self, read: Optional[sessions.ReadTracker]
+    async def _read(
+        self,
+        read_tracker: Callable[..., Optional[sessions.ReadTracker]],
+        sender_id: str,
+        most: Optional[int],
     ) -> Optional[DialogueStateTracker]:
+        checked = text_of_sender_id(sender_id)
+        place = self._shared.place
+        reading = sessions.Reading(place, self._session_lengths, most)
+        async with self._face.turn_to_read(checked):
+            read = await self._face.run(
+                read_tracker,
+                *(self, checked, reading),
+                is_long=self._session_lengths.is_long(checked),
+            )
         if read is None:
             return None
-        self._mark(read.tracker, list(read.tracker.events), read.position, read.user_id)
-        return read.tracker
+        tracker = read.tracker
+        mark = SavedUpTo(place, tracker, read.events, read.position, read.user_id)
+        mark_tracker(tracker, mark)
+        return tracker
 
     async def exists(self, conversation_id: str) -> bool:
         """Whether there is such a conversation, without reading it."""
@@ -205,7 +212,7 @@ class EventLogTrackerStore(TrackerStore):
 
     async def keys(self) -> Iterable[str]:
         """The sender ids of all conversations, each once, in no certain order."""
-        return await self._face.run(_all_sender_ids)
+        return await self._face.run(_all_sender_ids, is_long=True)
 
     async def count_conversations(self, after_timestamp: float = 0.0) -> int:
         """How many conversations have had an event since then, by its timestamp.
@@ -216,7 +223,7 @@ class EventLogTrackerStore(TrackerStore):
         Raises:
             ConnectionException: when the server could not be reached in time.
         """
-        return await self._face.run(_count_conversations, after_timestamp)
+        return await self._face.run(_count_conversations, after_timestamp, is_long=True)
 
     async def get_serialized_trackers_by_user_id(
         self, user_id: str, limit: Optional[int] = None, skip: Optional[int] = None
@@ -239,7 +246,9 @@ class EventLogTrackerStore(TrackerStore):
             ConnectionException: when the server could not be reached in time.
         """
         return await self._face.run(
-            serialized_trackers, self, user_id, max(limit or 0, 0), max(skip or 0, 0)
+            serialized_trackers,
+            *(self, user_id, max(limit or 0, 0), max(skip or 0, 0)),
+            is_long=True,
         )
 
     # Writing
@@ -263,7 +272,9 @@ class EventLogTrackerStore(TrackerStore):
             if save.is_needless:
                 return
             try:
-                saved = await self._face.run(save.append_new_events)
+                saved = await self._face.run(
+                    save.append_new_events, is_long=save.is_long
+                )
             except BaseException:
                 # The append may have happened, or may still happen. The next save checks.
                 if save.mark is not None:
@@ -358,6 +369,7 @@ class EventLogTrackerStore(TrackerStore):
                 list(tracker.events),
                 saved_up_to(self._shared.place, tracker),
                 storable_user_id(self._shared.log, tracker),
+                is_long=True,
             )
             # What is stored may be more than what the tracker has.
             unmark_tracker(tracker)

@@ -1,4 +1,4 @@
-"""Saves of one conversation in this process, one after the other."""
+"""Saves, or reads, of one conversation in this process, one after the other."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from rasa_trackers.errors import store_unavailable
 class Turns:
     """Lets one save of a conversation begin when the one before it has ended."""
 
-    def __init__(self, name: str, timeout: float) -> None:
+    def __init__(self, name: str, timeout: float, what: str = "save") -> None:
         """Let nobody wait yet.
 
         Args:
             name: How messages name the log.
             timeout: Seconds that a save waits for the one before it.
+            what: What has turns, for messages.
         """
         self._name = name
         self._timeout = timeout
+        self._what = what
         #: The last save of each conversation, by sender id; done when it has ended.
         self._last: Dict[str, asyncio.Future[None]] = {}
         #: The same, where no event loop takes part.
@@ -82,7 +84,7 @@ class Turns:
 
     def _waited_too_long(self, sender_id: str) -> Exception:
         return store_unavailable(
-            f"{self._name}: a save of conversation {sender_id!r} waited "
+            f"{self._name}: a {self._what} of conversation {sender_id!r} waited "
             f"{self._timeout:g} seconds for the one before it. Check that the server is "
             f"not overloaded."
         )

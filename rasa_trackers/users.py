@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any, Dict, List, Sequence
 
 from rasa_trackers import rasa_versions
+from rasa_trackers.codec import load_json
 from rasa_trackers.computing import in_slices
 from rasa_trackers.event_log import Conversation
 from rasa_trackers.rasa_versions import TrackerStore
@@ -30,7 +30,7 @@ def serialized_trackers(
     conversations = log.conversations_of(user_id, limit or None, skip)
     serialized = []
     for conversation in conversations:
-        events = in_slices(log.deadline, conversation.events, _parsed)
+        events = in_slices(log.deadline, conversation.events, _parsed, len)
         if len(events) < len(conversation.events):
             _warn_of_damage(log, conversation, len(conversation.events) - len(events))
         serialized.append(
@@ -50,7 +50,7 @@ def _parsed(texts: Sequence[str]) -> List[Dict[str, Any]]:
     events = []
     for text in texts:
         try:
-            event = json.loads(text)
+            event = load_json(text)
         except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import threading
 import time
 from collections import OrderedDict
@@ -10,12 +9,10 @@ from typing import Iterator, List, Optional, Sequence, Tuple
 
 from rasa_trackers.event_log import Entry, Page, Stored
 from rasa_trackers.outage.spool import Waiting, numbered
-from rasa_trackers.paging import end_of
+from rasa_trackers.paging import characters, end_of
 
 #: Bytes that an event takes in memory beside its text.
 _OVERHEAD = 150
-#: The text of an event.
-_DATA = operator.attrgetter("data")
 
 
 class _Copy:
@@ -167,7 +164,7 @@ class RecentConversations:
 
 
 def _size(events: Sequence[Stored]) -> int:
-    return sum(map(len, map(_DATA, events))) + _OVERHEAD * (len(events) + 1)
+    return characters(events) + _OVERHEAD * (len(events) + 1)
 
 
 def newest(events: List[Stored], limit: Optional[int], before: Optional[int]) -> Page:

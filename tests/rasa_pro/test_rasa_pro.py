@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import itertools
 import json
@@ -784,6 +785,57 @@ async def test_store_that_is_made_again_does_not_block_the_event_loop(
     assert backend_log(wrapped) is log
     assert opened == []
     first.close()
+
+
+def texts_that_no_store_takes(backend):
+    """Sender ids that a channel may let its users choose."""
+    return {
+        "sqlite": ["\ud800"],
+        "postgresql": [300 * "x", "nul \0"],
+        "redis": ["\ud800"],
+        "mongo": ["\ud800"],
+    }[backend.name]
+
+
+@pytest.mark.parametrize(
+    "backend", ["sqlite", "postgresql", "redis", "mongo"], indirect=True
+)
+async def test_input_of_a_user_makes_no_difference_to_others(
+    backend, wrapped, monkeypatch
+):
+    """Rasa Pro makes a new store after each call that was refused.
+
+    A message that cannot be stored has to be refused. So the new store is the old one in
+    all but name: it opens and connects nothing, and knows what was erased.
+    """
+    await wrapped.save(tracker("ada", conversation(2, 1), "u"))
+    held = await wrapped.retrieve("ada")
+    await wrapped.delete("ada")
+    first, log = wrapped._tracker_store, backend_log(wrapped)
+    opened = []
+    monkeypatch.setattr(type(log), "open", lambda log: opened.append(log))  # noqa: PLW0108
+    for sender_id in texts_that_no_store_takes(backend):
+        await wrapped.save(tracker(sender_id, conversation(1, 1)))
+        assert wrapped._tracker_store is not first
+        assert wrapped._tracker_store._shared is first._shared
+        assert backend_log(wrapped) is log
+    assert opened == []
+    under_way, new = copy.deepcopy(held), conversation(1, 1)
+    add(under_way, new)
+    await wrapped.save(under_way)
+    assert as_dicts(await wrapped.retrieve_full_tracker("ada")) == dicts(new)
+    first.close()
+
+
+@pytest.mark.parametrize(
+    "backend", ["sqlite", "postgresql", "redis", "mongo"], indirect=True
+)
+async def test_unknown_conversation_is_no_reason_to_make_a_store_anew(backend, wrapped):
+    first = wrapped._tracker_store
+    assert await wrapped.retrieve(300 * "x") is None
+    assert await wrapped.retrieve_full_tracker(300 * "x") is None
+    assert not await wrapped.exists(300 * "x")
+    assert wrapped._tracker_store is first
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)

@@ -153,7 +153,7 @@ def test_only_so_many_long_sessions_are_remembered(monkeypatch):
     monkeypatch.setattr(sessions, "_LONG_SESSIONS", 2)
     lengths = sessions.SessionLengths()
     for sender_id in ("a", "b", "a", "c"):
-        lengths.note(sender_id, 1000)
+        lengths.note(sender_id, 1000, 150_000)
     assert lengths.expected("a") == lengths.expected("c") > 1000
     assert lengths.expected("b") == 100
 
