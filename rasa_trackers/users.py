@@ -6,9 +6,9 @@ import logging
 from typing import Any, Dict, List, Sequence
 
 from rasa_trackers import rasa_versions
-from rasa_trackers.codec import load_json
 from rasa_trackers.computing import in_slices
 from rasa_trackers.event_log import Conversation
+from rasa_trackers.parsing import load_json
 from rasa_trackers.rasa_versions import TrackerStore
 from rasa_trackers.retries import DeadlineLog
 

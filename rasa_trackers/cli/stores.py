@@ -95,9 +95,14 @@ def whole(log: EventLog, sender_id: str) -> Page:
 
     A long conversation is read in pages. Events that are appended meanwhile are left out.
     """
-    pages = list(pages_newest_first(log, sender_id, _WHOLE_PAGE))
-    if len(pages) == 1:
-        return pages[0]
+    while True:
+        pages = list(pages_newest_first(log, sender_id, _WHOLE_PAGE))
+        if len(pages) == 1:
+            return pages[0]
+        # After a page that is not complete there are older events, unless somebody has
+        # rewritten or erased the conversation meanwhile.
+        if pages[-1].events:
+            break
     events = [event for page in reversed(pages) for event in page.events]
     return Page(events, complete=True, user_id=pages[0].user_id)
 

@@ -9,13 +9,25 @@ import threading
 import time
 
 import pytest
+from rasa.shared.core.domain import Domain
 from rasa.shared.core.events import UserUttered
 
 from conversations import as_dicts, conversation, dicts, tracker
 from rasa_api import backend_log
-from rasa_trackers import codec, computing
+from rasa_trackers import InMemoryTrackerStore, computing, parsing
+from rasa_trackers.cli import stores
+from rasa_trackers.codec import encode
 from rasa_trackers.computing import LONG_CHARACTERS, LONG_EVENTS, TakesLong, in_slices
-from rasa_trackers.retries import Deadline
+from rasa_trackers.entries import entry_of
+from rasa_trackers.event_log import START
+from rasa_trackers.memory.log import MemoryEventLog
+from rasa_trackers.retries import Deadline, DeadlineLog
+from rasa_trackers.sessions import (
+    Reading,
+    SessionLengths,
+    read_all_sessions,
+    read_last_session,
+)
 from rasa_trackers.threads import Threads
 
 WAIT = 60
@@ -217,24 +229,24 @@ def test_slice_is_no_longer_than_its_text_allows():
 )
 def test_other_threads_run_while_a_long_event_is_decoded(monkeypatch, value):
     pauses = []
-    monkeypatch.setattr(codec, "pause", lambda: pauses.append(1))
+    monkeypatch.setattr(parsing, "pause", lambda: pauses.append(1))
     text = json.dumps(value)
     assert len(text) > LONG_CHARACTERS
-    assert codec.load_json(text) == value
+    assert parsing.load_json(text) == value
     # A text is found in one step, however long it is.
     assert len(pauses) >= 100 or len(value) < 10
 
 
 def test_long_text_that_is_damaged_is_an_error_as_a_short_one():
     with pytest.raises(ValueError, match="delimiter"):
-        codec.load_json(json.dumps(list(range(300_000)))[:-1])
+        parsing.load_json(json.dumps(list(range(300_000)))[:-1])
     with pytest.raises(ValueError, match="Extra data"):
-        codec.load_json(json.dumps(list(range(300_000))) + "]")
+        parsing.load_json(json.dumps(list(range(300_000))) + "]")
 
 
 def test_long_text_may_be_deep():
     text = f'[{"[" * 500}{"]" * 500}, "{"x" * LONG_CHARACTERS}"]'
-    assert codec.load_json(text) == json.loads(text)
+    assert parsing.load_json(text) == json.loads(text)
 
 
 # Stores
@@ -312,3 +324,37 @@ async def test_session_with_long_texts_is_read_in_short_pages(store, monkeypatch
     read = await store.retrieve("ada")
     assert len(read.events) == 3 + 15 * 8 + 3
     assert limits[0] < 60
+
+
+class RewrittenOnce(MemoryEventLog):
+    """A log that another process rewrites after the first page has been read."""
+
+    pages = 0
+
+    def read_back(self, sender_id, limit=None, before=None):
+        page = super().read_back(sender_id, limit, before)
+        self.pages += 1
+        if self.pages == 1:
+            everything = super().read_back(sender_id).events
+            entries = [entry_of(data) for _, data in everything]
+            super().replace(sender_id, entries, everything[-1].position)
+        return page
+
+
+@pytest.mark.parametrize("read", [read_all_sessions, read_last_session])
+def test_conversation_that_is_rewritten_between_two_pages_is_read_anew(read):
+    events = conversation(1, 40)
+    log = RewrittenOnce()
+    log.append("ada", [encode(event) for event in events], START)
+    bound = DeadlineLog(log, Deadline(WAIT))
+    store = InMemoryTrackerStore(Domain.empty())
+    found = read(bound, store, "ada", Reading("place", SessionLengths()))
+    assert as_dicts(found.tracker) == dicts(events)
+    assert found.position == log.read_back("ada", 1).events[-1].position
+
+
+def test_whole_conversation_of_the_command_line_is_read_anew(monkeypatch):
+    monkeypatch.setattr(stores, "_WHOLE_PAGE", 100)
+    log = RewrittenOnce()
+    log.append("ada", [encode(event) for event in conversation(1, 40)], START)
+    assert stores.whole(log, "ada").events == log.read_back("ada").events
