@@ -20,6 +20,9 @@ class MadeLog(NamedTuple):
     #: Whether another log of the same place has the same conversations: not where they
     #: are in the memory of the log.
     outlives_process: bool = True
+    #: Where the conversations are: server, database, and names of tables or keys, without
+    #: passwords. Equal for all logs of one place, if their options name it alike.
+    place: str = ""
 
 
 class Backend(NamedTuple):

@@ -73,7 +73,7 @@ class SharedLog:
             self.log = self.outage = OutageLog(
                 made.log,
                 probe=Probe(self._backend, values, self._keep_users),
-                spool=_spool(values),
+                spool=_spool(values, made.place),
                 recent_bytes=values["recent_bytes"],
                 record_exp=values["record_exp"],
                 timeout=timeout,
@@ -176,11 +176,15 @@ class SharedLog:
         return self.threads.close(then=self.log.close)
 
 
-def _spool(values: Mapping[str, Any]) -> Optional[Spool]:
-    place = values["spool"]
-    if place == "off":
+def _spool(values: Mapping[str, Any], place: str) -> Optional[Spool]:
+    path = values["spool"]
+    if path == "off":
         return None
-    return Spool(None if place == "memory" else Path(place), values["spool_bytes"])
+    if path == "memory":
+        return Spool(None, values["spool_bytes"])
+    spool = Spool(Path(path), values["spool_bytes"])
+    spool.claim(place)
+    return spool
 
 
 def _open(log: DeadlineLog) -> None:

@@ -204,4 +204,6 @@ def _spool_of(store: Store) -> Any:
         return None
     from rasa_trackers.outage.spool import Spool
 
-    return Spool(Path(place), store.place.values["spool_bytes"])
+    spool = Spool(Path(place), store.place.values["spool_bytes"])
+    spool.claim(store.where)
+    return spool

@@ -37,6 +37,7 @@ class Store:
         self.place = place
         self.log: EventLog = made.log
         self.name = made.log.name
+        self.where = made.place
         self.workers = made.workers
         self.secrets = made.secrets
         self.dates = Dates(place, made.log)

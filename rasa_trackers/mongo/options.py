@@ -57,7 +57,8 @@ def _make_log(values: Mapping[str, Any], keep_users: bool) -> MadeLog:
         record_exp=values["record_exp"],
         keeps_users=keep_users,
     )
-    return MadeLog(log, _WORKERS, [values["password"], *address.secrets])
+    secrets = [values["password"], *address.secrets]
+    return MadeLog(log, _WORKERS, secrets, place=log.name)
 
 
 MONGO = Backend(

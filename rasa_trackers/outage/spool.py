@@ -142,6 +142,33 @@ class Spool:
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
+    def claim(self, place: str) -> None:
+        """Let this be the spool of one database, for good.
+
+        Args:
+            place: Names the database.
+
+        Raises:
+            RasaException: when it is the spool of another database, which would get the
+                messages of this one.
+        """
+        with self._lock, self._errors(), self._transaction():
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS owner (place TEXT NOT NULL)"
+            )
+            row = self._connection.execute("SELECT place FROM owner").fetchone()
+            if row is None:
+                self._connection.execute("INSERT INTO owner VALUES (?)", (place,))
+        if row is not None and row[0] != place:
+            self.close()
+            raise store_error(
+                f"The file {self.name}, which the option 'spool' of the tracker store "
+                f"names, keeps messages for {row[0]}, and this store is for {place}. "
+                f"Set 'spool' to another file in endpoints.yml. If it is the same "
+                f"database by another address, store what waits (rasa-trackers spool "
+                f"drain, with the address of before), and delete the file."
+            )
+
     # What waits
 
     def sender_ids(self) -> Set[str]:

@@ -86,7 +86,13 @@ def _make_log(values: Mapping[str, Any], keep_users: bool) -> MadeLog:
         record_exp=values["record_exp"],
         keeps_users=keep_users,
     )
-    return MadeLog(log, workers=_WORKERS, secrets=where.secrets())
+    prefix = values["key_prefix"]
+    return MadeLog(
+        log,
+        workers=_WORKERS,
+        secrets=where.secrets(),
+        place=f"{log.name}, key_prefix '{prefix}'" if prefix else log.name,
+    )
 
 
 REDIS = Backend(

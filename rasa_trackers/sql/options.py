@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import re
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from sqlalchemy.engine.url import URL
 
 from rasa_trackers.backend import Backend, MadeLog
 from rasa_trackers.errors import store_error
-from rasa_trackers.event_log import EventLog
 from rasa_trackers.sql.connection import (
     DEFAULT_DATABASE,
     check_engine_options,
@@ -168,14 +168,31 @@ def _any_log(url: URL, values: Mapping[str, Any], keep_users: bool) -> MadeLog:
     return _made(log, url, WORKERS)
 
 
-def _made(log: EventLog, url: URL, workers: int) -> MadeLog:
+def _made(log: SQLEventLog, url: URL, workers: int) -> MadeLog:
     secrets: List[Optional[str]] = [str(url.password) if url.password else None]
     secrets += [
         value
         for name, value in url.query.items()
         if "password" in name and isinstance(value, str)
     ]
-    return MadeLog(log, workers, secrets)
+    return MadeLog(log, workers, secrets, place=_place(log, url))
+
+
+def _place(log: SQLEventLog, url: URL) -> str:
+    schema = log.tables.events.schema
+    if url.get_backend_name() == "sqlite":
+        # A relative path is another file in another folder.
+        return f"SQLite database '{Path(url.database or '').resolve()}'"
+    hosts = url.query.get("host")
+    return ", ".join(
+        part
+        for part in (
+            log.name,
+            f"of {hosts}" if hosts else "",
+            f"schema '{schema}'" if schema else "",
+        )
+        if part
+    )
 
 
 _USERNAME = Option("username", text, None, "User name at the database server.")

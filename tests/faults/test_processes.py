@@ -38,7 +38,9 @@ def test_child_has_locks_of_its_own_on_a_sqlite_file(tmp_path):
     run("forked_sqlite.py", str(tmp_path / "rasa.db"))
 
 
-@pytest.mark.parametrize("backend", [*STORES, "redis-sentinel"], indirect=True)
+@pytest.mark.parametrize(
+    "backend", [*STORES, "redis-sentinel", "oracle"], indirect=True
+)
 def test_store_that_nobody_refers_to_gives_all_back_without_a_collection(endpoint):
     run("reloading.py", json.dumps(endpoint))
 

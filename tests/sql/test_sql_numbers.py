@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
+import sqlalchemy as sa
 
 from rasa_trackers.event_log import START
+from rasa_trackers.sql.log import SQLEventLog
+from rasa_trackers.sql.schema import tables
 from sql.sql_logs import (
     administer,
     entries,
@@ -150,4 +153,23 @@ def test_append_in_sqlite_after_its_counter_was_reset(tmp_path):
     end = log.append("ada", entries(*"abc"), START)
     run(log, "UPDATE sqlite_sequence SET seq = 0")
     assert log.append("ada", entries("d"), end) > end
+    log.close()
+
+
+def test_other_database_that_gives_lower_ids_is_an_error(tmp_path):
+    """As MySQL after a restore, whose counter AUTO_INCREMENT is too low."""
+    path = tmp_path / "other.db"
+    engine = sa.create_engine(f"sqlite:///{path}", future=True)
+    log = SQLEventLog(engine, tables(), name="Other")
+    log.open()
+    end = log.append("ada", entries(*"abc"), START)
+    run(
+        log,
+        "CREATE TRIGGER lower AFTER INSERT ON events BEGIN"
+        " UPDATE events SET id = id - 100 WHERE id = NEW.id; END",
+    )
+    with pytest.raises(Exception, match="set the counter of the table") as refused:
+        log.append("ada", entries("d"), end)
+    assert log.classify(refused.value) is None, "an error of ours, and not tried again"
+    assert texts(log, "ada") == ["a", "b", "c"]
     log.close()

@@ -92,6 +92,7 @@ def drain(context: click.Context, endpoints: Any) -> None:
         return
     problems = []
     with opened(path) as store:
+        spool.claim(store.where)
         handover = Handover(
             store.log,
             spool,
