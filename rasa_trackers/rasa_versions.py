@@ -477,7 +477,7 @@ def broker_messages(
             try:
                 bodies = _rasas.serialise_events_for_broker([event], sender_id, user_id)
             except Exception as error:  # noqa: BLE001 - protobuf's are of many kinds
-                logger.error(
+                logger.error(  # noqa: TRY400 - a traceback may show it
                     "An event of conversation %r is stored, but ProtoJSON cannot "
                     "express it (%s), so %s is not told of it.",
                     sender_id,
