@@ -35,6 +35,8 @@ nox.options.error_on_missing_interpreters = True
 
 # The installed wheel is what runs, never a source folder of the caller's.
 os.environ.pop("PYTHONPATH", None)
+# What the sessions start finds the same uv.
+os.environ["PATH"] += os.pathsep + str(Path(nox.virtualenv.UV).parent)
 # From bytecode Rasa starts in a third of the time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -294,6 +296,22 @@ class Environment:
             env={**self._variables, **(env or {})},
             external=True,
             **how,
+        )
+
+
+@nox.session(default=False)
+def pin(session: nox.Session) -> None:
+    """Pins anew, with hashes, what the README's commands and the images install."""
+    for name, python, *options in (
+        ("tools", "3.10"),
+        ("build", "3.8"),
+        ("oracle", "3.8", "--no-deps"),
+    ):
+        session.run(
+            *("uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes"),
+            *("--upgrade", "--custom-compile-command", "nox -s pin", *options),
+            *("--python-version", python, f"requirements/{name}.in"),
+            *("--output-file", f"requirements/{name}.txt"),
         )
 
 

@@ -334,12 +334,12 @@ def apply_events(
                 return False
             # Any error: the event comes from a database that others write to.
             logger.warning(
-                "An event of type '%s' of conversation %r could not be applied (%s: "
-                "%s). It stays stored: restore it from a backup, or delete it.",
+                "An event of type '%s' of conversation %r could not be applied (%s). "
+                "It stays stored: restore it from a backup, or delete it.",
                 event.type_name,
                 tracker.sender_id,
+                # Its text may have what a user has said.
                 type(error).__name__,
-                error,
             )
     return True
 
@@ -416,11 +416,11 @@ def serialiser(
         except Exception as error:  # noqa: BLE001 - protobuf's are of many kinds
             logger.warning(
                 "An event of type '%s' of conversation %r is stored in its older form, "
-                "because ProtoJSON cannot express it (%s: %s).",
+                "because ProtoJSON cannot express it (%s).",
                 event.type_name,
                 sender_id,
+                # Its text may have what a user has said.
                 type(error).__name__,
-                error,
             )
             return _as_dict(event)
         return form
@@ -476,11 +476,12 @@ def broker_messages(
         for event in events:
             try:
                 bodies = _rasas.serialise_events_for_broker([event], sender_id, user_id)
-            except Exception:
-                logger.exception(
+            except Exception as error:  # noqa: BLE001 - protobuf's are of many kinds
+                logger.error(  # noqa: TRY400 - a traceback may show it
                     "An event of conversation %r is stored, but ProtoJSON cannot "
-                    "express it, so %s is not told of it.",
+                    "express it (%s), so %s is not told of it.",
                     sender_id,
+                    type(error).__name__,
                     type(broker).__name__,
                 )
                 continue

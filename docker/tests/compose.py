@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Dict, Mapping
 
 import base
-from engine import CHECKOUT, run
+from engine import CHECKOUT, SECRETS, run
 
 # Debian 12 has but Docker Compose 1, which knows neither `up --wait` nor `!override`.
 RELEASE = "trixie"
@@ -60,7 +60,7 @@ class Compose:
     ) -> "Compose":
         """For a profile of docker-compose.yml, with .env.example as .env."""
         return cls(
-            {**environment, "RASA_VARIANT": variant},
+            {**environment, **SECRETS, "RASA_VARIANT": variant},
             CHECKOUT / "docker",
             *("--profile", profile, "--env-file", ".env.example"),
             # With ports that no one else has.

@@ -294,6 +294,15 @@ def _pip_conf() -> str:
     return "\n".join([*lines, ""])
 
 
+#: Values for what is empty in .env.example.
+SECRETS = {
+    "DB_PASSWORD": "letters1",
+    "MONGO_ROOT_PASSWORD": "letters2",
+    "MONGO_EXPRESS_PASSWORD": "letters3",
+    "MONGO_EXPRESS_SECRET": "letters4",
+}
+
+
 def compose_services(profile: str, **environment: str) -> Dict[str, Dict[str, Any]]:
     """The services of a profile of docker-compose.yml, with .env.example as .env.
 
@@ -307,7 +316,7 @@ def compose_services(profile: str, **environment: str) -> Dict[str, Dict[str, An
     text = run(
         *("docker-compose", "--file", folder / "docker-compose.yml"),
         *("--env-file", folder / ".env.example", "--profile", profile, "config"),
-        env={**os.environ, **environment},
+        env={**os.environ, **SECRETS, **environment},
     )
     # `config` writes what can be read as a compose file again.
     services: Dict[str, Dict[str, Any]] = yaml.safe_load(text.replace("$$", "$"))[

@@ -10,7 +10,7 @@ from typing import Any, Dict, List
 import pytest
 import yaml
 
-from engine import CHECKOUT, compose_services, recipes, run
+from engine import CHECKOUT, SECRETS, compose_services, recipes, run
 
 DOCKER = CHECKOUT / "docker"
 PROFILES = ["postgres", "redis", "redis-cluster", "mongo", "oracle"]
@@ -50,7 +50,7 @@ def test_compose_has_nothing_to_say(
     folder = DOCKER / "docker-compose.yml", DOCKER / ".env.example"
     options = ("--file", folder[0], "--env-file", folder[1], "--profile", profile)
     for command in (["docker-compose"], ["docker", "compose"]):
-        environment = {**os.environ, **compose_2, "RASA_VARIANT": variant}
+        environment = {**os.environ, **compose_2, **SECRETS, "RASA_VARIANT": variant}
         done = subprocess.run(
             [*command, *options, "config", "-q"],
             check=False,
@@ -122,10 +122,54 @@ def test_the_endpoints_file_names_the_service(profile: str) -> None:
 
 def test_credentials_come_from_outside(profile: str) -> None:
     services = compose_services(profile, DB_USERNAME="somebody", DB_PASSWORD="secret1")
-    assert "change4me" not in str(services)
     assert "secret1" in str(services[profile]["environment"])
     endpoints = (DOCKER / "endpoints" / f"{profile}.yml").read_text("utf-8")
     assert "password: ${DB_PASSWORD}" in endpoints
+
+
+@pytest.mark.parametrize("missing", SECRETS)
+def test_nothing_starts_without_its_secrets(missing: str) -> None:
+    """Nor has .env.example any that would start."""
+    with pytest.raises(RuntimeError) as failed:
+        compose_services("postgres", **{missing: ""})
+    assert missing in str(failed.value)
+    example = (DOCKER / ".env.example").read_text("utf-8").splitlines()
+    assert [f"{name}=" for name in SECRETS] == [
+        line for line in example if re.match(r"[A-Z_]*(PASSWORD|SECRET)", line)
+    ]
+
+
+def test_every_port_is_for_this_machine_alone() -> None:
+    compose_text = (DOCKER / "docker-compose.yml").read_text("utf-8")
+    readme = (CHECKOUT / "README.md").read_text("utf-8")
+    ports = re.findall(r"ports:.*\[(.*)\]", compose_text + readme)
+    assert ports
+    assert all(port.startswith('"127.0.0.1:') for port in ports)
+
+
+def test_each_has_a_secret_of_its_own(profile: str) -> None:
+    services = compose_services(profile)
+    rasa = services.pop(f"rasa-{profile}")
+    shown = str(rasa)
+    for name, secret in SECRETS.items():
+        assert (secret in shown) == (name == "DB_PASSWORD")
+    environment = services[profile]["environment"]
+    secrets = [value for value in environment.values() if value in SECRETS.values()]
+    assert len(secrets) == len(set(secrets))
+    assert SECRETS["DB_PASSWORD"] in secrets
+
+
+def test_rasas_user_of_mongodb_has_rights_on_one_database() -> None:
+    services = compose_services("mongo")
+    script = (DOCKER / "mongo-user.js").read_text("utf-8")
+    assert 'roles: [{role: "readWrite", db: "rasa"}]' in script
+    mounted = f"{DOCKER}/mongo-user.js:/docker-entrypoint-initdb.d/user.js:ro"
+    assert mounted in services["mongo"]["volumes"]
+    endpoints = (DOCKER / "endpoints" / "mongo.yml").read_text("utf-8")
+    assert "auth_source: rasa" in endpoints
+    # Nobody but the database itself has the password of its root.
+    for name, service in services.items():
+        assert (SECRETS["MONGO_ROOT_PASSWORD"] in str(service)) == (name == "mongo")
 
 
 def built_in_the_readme() -> Dict[str, str]:
@@ -174,9 +218,9 @@ def test_the_suites_services_have_known_passwords_and_ports() -> None:
     text = run(
         *("docker-compose", "--env-file", DOCKER / ".env.example"),
         *("--file", DOCKER / "docker-compose.yml", "--file", ours, "config"),
+        env={**os.environ, **SECRETS},
     )
     services = yaml.safe_load(text)["services"]
-    assert "change4me" not in str([services[name] for name in SUITE_SERVICES])
     assert all(services[name]["ports"] for name in SUITE_SERVICES)
 
 

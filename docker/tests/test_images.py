@@ -14,7 +14,7 @@ import pytest
 
 import instant_client
 from compose import Compose
-from engine import CHECKOUT, Engine, compose_services, recipes, run
+from engine import CHECKOUT, SECRETS, Engine, compose_services, recipes, run
 from servers.process import wait_until
 
 #: They end what hangs: Rasa starts in 15 seconds, an answer takes one.
@@ -153,7 +153,9 @@ def the_database_is_shown(engine: Engine, compose: Compose) -> None:
     url = compose.url("mongo-express", 8081)
     with pytest.raises(urllib.error.HTTPError, match="401"):
         get(url)
-    login = base64.b64encode(b"rasa:change4me").decode()
+    login = base64.b64encode(
+        f"rasa:{SECRETS['MONGO_EXPRESS_PASSWORD']}".encode()
+    ).decode()
     assert b"rasa" in get(f"{url}/db/rasa/", Authorization=f"Basic {login}")
 
 

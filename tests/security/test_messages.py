@@ -6,6 +6,7 @@ import json
 import traceback
 
 import pytest
+from rasa.shared.core.events import SlotSet
 from rasa.shared.exceptions import RasaException
 
 from conversations import session_start, tracker, turn
@@ -51,6 +52,25 @@ def test_text_of_a_damaged_event_is_not_shown():
         DECODER.decode(json.dumps(reminder))
     assert "secret" not in str(raised.value)
     assert "reminder" in str(raised.value)
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_text_of_an_event_that_cannot_be_applied_is_not_shown(
+    make_store, monkeypatch, caplog
+):
+    def fails(self, tracker):
+        raise ValueError(f"cannot set {self.value!r}")
+
+    store = make_store()
+    await store.save(
+        tracker("ada", [*session_start(), SlotSet("x", "my secret words")])
+    )
+    monkeypatch.setattr(SlotSet, "apply_to", fails)
+    caplog.clear()
+    assert await store.retrieve("ada")
+    (record,) = [each for each in caplog.records if "applied" in each.getMessage()]
+    assert "ValueError" in record.getMessage()
+    assert "secret" not in caplog.text
 
 
 async def test_damaged_event_forges_no_line_in_the_log(store, caplog):

@@ -13,6 +13,7 @@ where it is not installed.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator, List, Tuple, Union
 
@@ -57,7 +58,13 @@ def docker_compose_command() -> str:
     from backends import PROFILES
 
     profiles = " ".join(f"--profile {profile}" for profile in PROFILES)
-    return f"docker compose --env-file {COMPOSE_FOLDER / '.env.example'} {profiles}"
+    # The tests' own file has what the servers take.
+    names = re.findall(
+        r"^(\w+)=$", (COMPOSE_FOLDER / ".env.example").read_text("utf-8"), re.MULTILINE
+    )
+    secrets = " ".join(f"{name}=rasa" for name in names)
+    example = COMPOSE_FOLDER / ".env.example"
+    return f"env {secrets} docker compose --env-file {example} {profiles}"
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,9 @@ if [ -n "${MONGO_INITDB_ROOT_USERNAME:-}" ]; then
     mongosh --quiet admin --eval "db.runCommand({
       createUser: process.env.MONGO_INITDB_ROOT_USERNAME,
       pwd: process.env.MONGO_INITDB_ROOT_PASSWORD, roles: ['root']}).ok || quit(1)"
+    for script in /docker-entrypoint-initdb.d/*.js; do
+      [ ! -e "$script" ] || mongosh --quiet "$script"
+    done
     kill $!
     wait $! || true
     touch /data/db/.has_user
