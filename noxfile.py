@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import nox.command
 sys.path.insert(0, str(Path(__file__).with_name("tests")))
 from pythons import (
     GENERATIONS,
+    OLDER,
     OPEN_SOURCE,
     PRO,
     Choice,
@@ -60,6 +62,13 @@ END_TO_END = [
         "test_a_conversation_goes_on_after_the_server_was_killed[postgresql]"
     ),
 ]
+# On the Rasas before 3.6, which are tested on one Python each.
+ON_OLDER = [
+    *EVERYWHERE,
+    "tests/stores/test_expiry.py",
+    "tests/contract",
+    *END_TO_END,
+]
 
 # Processes that share the tests. Half of the time tests wait for something.
 WORKERS = ("--numprocesses=3", "--dist=worksteal")
@@ -78,6 +87,15 @@ MATRIX = [
         tags=["extremes"] if (python, generation) in (PAIRS[0], PAIRS[-1]) else [],
     )
     for python, generation in PAIRS
+]
+# CI runs the oldest: `nox -t oldest`.
+OLDER_PAIRS = [
+    nox.param(
+        *(each.pythons[-1], each),
+        id=_name(each, each.pythons[-1]),
+        tags=["oldest"] if each is OLDER[0] else [],
+    )
+    for each in OLDER
 ]
 
 # Of what runs on one Rasa alone.
@@ -175,6 +193,42 @@ def matrix(session: nox.Session, generation: Generation) -> None:
     _pytest(session.run, session.posargs)
 
 
+@nox.session(default=False)
+@nox.parametrize("python,generation", OLDER_PAIRS)
+def generations(session: nox.Session, generation: Generation) -> None:
+    """Tests the Rasas before 3.6: the stores, a server and the demo."""
+    install(session, *generation.requirements, ".", "--group", "tests")
+    if generation.instead:
+        install(session, *generation.instead)
+    _pytest(session.run, (*ON_OLDER, *session.posargs))
+    session.run("python", "tests/demo.py", interrupt_timeout=10)
+
+
+@nox.session(python=PYTHON, default=False)
+def moving(session: nox.Session) -> None:
+    """Moves conversations through all generations of Rasa, and back."""
+    machine = Machine(session)
+    pythons = {}
+    for generation in (*OLDER, *GENERATIONS):
+        python = machine.newest(generation)
+        if not python:
+            session.error(advice(generation))
+        name = f"moving-{_name(generation, python)}"
+        environment = Environment(session, name, machine.found[python])
+        environment.install(*generation.requirements, ".")
+        if generation.instead:
+            environment.install(*generation.instead)
+        pythons[generation.label] = environment.python
+    install(session, *OPEN_SOURCE.requirements, ".", "--group", "tests")
+    session.run("python", "-m", "servers.fetch", env={"PYTHONPATH": "tests"})
+    session.run(
+        # Each process would start all generations of its own.
+        *("pytest", "tests/generations", *session.posargs),
+        env={"RASA_GENERATIONS": json.dumps(pythons)},
+        interrupt_timeout=30,
+    )
+
+
 def _pytest(run: Callable[..., object], arguments: Sequence[str]) -> None:
     # What is fetched is shown before pytest hides what tests print.
     run("python", "-m", "servers.fetch", env={"PYTHONPATH": "tests"})
@@ -199,7 +253,7 @@ class Machine:
 
     def __init__(self, session: nox.Session) -> None:
         self._session = session
-        named = {python for each in GENERATIONS for python in each.pythons}
+        named = {one for each in (*OLDER, *GENERATIONS) for one in each.pythons}
         paths = {python: self._find(python) for python in named}
         #: The interpreter's path by version.
         self.found = {python: path for python, path in paths.items() if path}
@@ -276,6 +330,11 @@ class Environment:
         }
         made = ("uv", "venv", "--quiet", "--allow-existing", "--python", path)
         session.run_install(*made, str(folder))
+
+    @property
+    def python(self) -> str:
+        """Path of its interpreter."""
+        return str(self._programs / "python")
 
     def install(self, *requirements: str) -> None:
         """Install, and show what is fetched."""

@@ -3,9 +3,9 @@
 Every other module talks to Rasa through the names defined here or through names
 that all supported versions share.
 
-Read: Rasa Open Source 1.10.26, 2.8.34, 3.1.7, 3.3.8 and 3.6.21, and Rasa Pro 3.21.0. The
-suite runs on the last two. What a version can do is found by looking for it, so that the
-versions between them work as well. A tracker store has one of two forms: up to 3.1 Rasa
+Tested: Rasa Open Source 1.10.26, 2.8.34, 3.1.7, 3.3.8 and 3.6.21, and Rasa Pro 3.21.0. The
+whole suite runs on the last two, its part that Rasa calls on all. What a version can do is
+found by looking for it, so that the versions between them work as well. A tracker store has one of two forms: up to 3.1 Rasa
 calls plain methods, from 3.2 on it awaits coroutines. A Rasa with another form is an error.
 """
 
@@ -33,7 +33,7 @@ from typing import (
 from rasa_trackers.errors import StoreError, StoreUnavailable, store_error
 
 #: What was tested, by the distribution that brings the module ``rasa``.
-_TESTED = {"rasa": ("3.6",), "rasa-pro": ("3.21",)}
+_TESTED = {"rasa": ("1.10", "2.8", "3.1", "3.3", "3.6"), "rasa-pro": ("3.21",)}
 _TESTED_NAMES = (
     f"Rasa Open Source {', '.join(_TESTED['rasa'])} and "
     f"Rasa Pro {', '.join(_TESTED['rasa-pro'])}"

@@ -84,7 +84,8 @@ def tracker(
 
 
 def add(tracker: DialogueStateTracker, events: Sequence[Event]) -> None:
-    tracker.update_with_events(list(events), None, override_timestamp=False)
+    for event in events:
+        tracker.update(event)
 
 
 def as_dicts(tracker: Optional[DialogueStateTracker]) -> List[Dict[str, Any]]:

@@ -12,6 +12,7 @@ import sys
 import types
 from typing import Any
 
+import pytest
 import rasa
 
 from rasa_trackers import rasa_versions
@@ -73,7 +74,7 @@ class Awaited:
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.plain, name)
         method = inspect.unwrap(found) if inspect.ismethod(found) else found
-        is_rasas = name in ("get_or_create_tracker", "create_tracker")
+        is_rasas = name in (*rasa_versions._CALLED, "create_tracker")
         if not is_rasas and not inspect.iscoroutinefunction(method):
             return found
 
@@ -92,3 +93,14 @@ class Awaited:
 def awaited(store: Any) -> Any:
     """A store as the tests call it: with coroutines."""
     return store if rasa_versions.IS_ASYNC else Awaited(store)
+
+
+def as_rasa_has_it(store: Any) -> Any:
+    """A store as Rasa calls it, for what takes one of Rasa's."""
+    return store.plain if isinstance(store, Awaited) else store
+
+
+#: For tests of what only coroutines can do, such as being cancelled.
+needs_coroutines = pytest.mark.skipif(
+    not rasa_versions.IS_ASYNC, reason="this Rasa calls plain methods"
+)

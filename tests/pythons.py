@@ -16,15 +16,17 @@ class Generation(NamedTuple):
     Attributes:
         label: What people call it.
         rasa: Requirement that installs it.
-        pythons: All versions of Python that this Rasa allows, the oldest first. Each
+        pythons: The versions of Python on which it is tested, the oldest first. Each
             is a line of .python-version too, since pyenv offers no other.
         extras: Other requirements that its environment needs.
+        instead: Requirements that replace what this Rasa itself asks for.
     """
 
     label: str
     rasa: str
     pythons: Tuple[str, ...]
     extras: Tuple[str, ...] = ()
+    instead: Tuple[str, ...] = ()
 
     @property
     def requirements(self) -> Tuple[str, ...]:
@@ -35,8 +37,26 @@ class Generation(NamedTuple):
 OPEN_SOURCE = Generation("Rasa 3.6", "rasa==3.6.21", ("3.8", "3.9", "3.10"))
 PRO = Generation("Rasa Pro 3.21", "rasa-pro==3.21.0", ("3.11", "3.12", "3.13", "3.14"))
 
-#: All of them, the oldest first.
+#: Those that `nox -s tests` runs, the oldest first.
 GENERATIONS = (OPEN_SOURCE, PRO)
+
+#: Those before, which `nox -s generations` runs. Their own requirements have no upper
+#: bounds, and do not go with the newest protobuf and websockets.
+OLDER = (
+    Generation(
+        *("Rasa 1.10", "rasa==1.10.26", ("3.7",), ("protobuf<3.21",)),
+        instead=("SQLAlchemy>=1.4,<1.5",),
+    ),
+    Generation(
+        *("Rasa 2.8", "rasa==2.8.34", ("3.8",), ("protobuf<3.21", "websockets<11"))
+    ),
+    Generation(
+        *("Rasa 3.1", "rasa==3.1.7", ("3.8",), ("protobuf<3.21", "websockets<11")),
+        # For clusters; Rasa 1.10 is tested with redis-py 3.5, as both install it.
+        instead=("redis>=4.5,<5",),
+    ),
+    Generation("Rasa 3.3", "rasa==3.3.8", ("3.10",), ("websockets<11",)),
+)
 
 
 class Choice(NamedTuple):

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from rasa.shared.core.events import (
     ActionExecuted,
     ActionReverted,
-    ActiveLoop,
     AllSlotsReset,
     BotUttered,
     ConversationPaused,
@@ -19,6 +18,11 @@ from rasa.shared.core.events import (
     UserUtteranceReverted,
     UserUttered,
 )
+
+try:
+    from rasa.shared.core.events import ActiveLoop
+except ImportError:  # Rasa 1
+    from rasa.core.events import Form as ActiveLoop
 
 #: Tied and backward on purpose: no order may come from them.
 timestamps = st.sampled_from([1.0, 2.0, 2.0, 1753011122.123457])

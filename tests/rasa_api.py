@@ -6,7 +6,9 @@ For the tests alone: what the package itself takes from Rasa it has from
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, List
+
+from rasa_trackers.rasa_versions import DialogueStateTracker, Event, starts_session
 
 try:
     from rasa.core.tracker_stores.mongo_tracker_store import MongoTrackerStore
@@ -36,6 +38,27 @@ except ImportError:  # Rasa Open Source
             return False
 
 
+try:
+    from rasa.shared.core.trackers import get_trackers_for_conversation_sessions
+except ImportError:  # Rasa 1, whose own stores cut at the same event
+
+    def get_trackers_for_conversation_sessions(
+        tracker: DialogueStateTracker,
+    ) -> List[DialogueStateTracker]:
+        """As in Rasa 2 and later."""
+        sessions: List[List[Event]] = []
+        for event in tracker.events:
+            if not sessions or starts_session(event):
+                sessions.append([])
+            sessions[-1].append(event)
+        return [
+            DialogueStateTracker.from_events(
+                tracker.sender_id, events, tracker.slots.values()
+            )
+            for events in sessions
+        ]
+
+
 __all__ = [
     "FailSafeTrackerStore",
     "InMemoryTrackerStore",
@@ -44,6 +67,7 @@ __all__ = [
     "SQLTrackerStore",
     "TrackerStore",
     "check_if_tracker_store_async",
+    "get_trackers_for_conversation_sessions",
     "unwrapped",
 ]
 

@@ -32,10 +32,17 @@ class Mongo(Backend):
 
     def endpoint(self, server: Any, name: str, port: Optional[int] = None) -> Endpoint:
         url = server.url(port)
-        if port:
-            # Otherwise a replica set would name the server's own port.
+        # Otherwise a replica set would name the server's own port. Before 3.11, pymongo
+        # has no such option and stays where it is told.
+        if port and self._can_be_told_to_stay:
             url += "/?directConnection=true"
         return {"type": "rasa_trackers.MongoTrackerStore", "url": url, "db": name}
+
+    @property
+    def _can_be_told_to_stay(self) -> bool:
+        import pymongo
+
+        return tuple(pymongo.version_tuple[:2]) >= (3, 11)
 
     def texts(self, server: Any, name: str) -> Dict[str, List[str]]:
         found: Dict[str, List[str]] = {}

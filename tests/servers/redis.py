@@ -5,11 +5,9 @@ from typing import Any, Dict, List, Optional, Union
 from urllib.parse import quote
 
 import redis
-import redis.cluster
 import redis.sentinel
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from rasa_trackers.redis.driver import never_again
 from servers import wheels
 from servers.process import Server, Startable, free_port, wait_until
 
@@ -64,7 +62,7 @@ class RedisAccess:
             "password": self.password,
             "socket_timeout": 10,
             # As older versions of redis-py do; newer ones try again for seconds.
-            "retry": Retry(NoBackoff(), 0),
+            **never_again(),
         }
         return redis.Redis(**{**defaults, **options})
 
@@ -252,6 +250,8 @@ class RedisCluster(Group):
 
     def client(self, **options: Any) -> "redis.cluster.RedisCluster":
         """A cluster client; the caller closes it."""
+        import redis.cluster  # redis-py 3.5 has none
+
         node = self.nodes[0]
         defaults = {"host": node.host, "port": node.port, "password": self.password}
         return redis.cluster.RedisCluster(**{**defaults, **options})

@@ -132,7 +132,8 @@ def uv_command() -> List[str]:
     """The command line that starts uv; empty where there is no uv."""
     if importlib.util.find_spec("uv"):
         return [sys.executable, "-m", "uv"]
-    executable = shutil.which("uv")
+    # For Python 3.7 uv is no package; what runs Nox names its own.
+    executable = shutil.which("uv") or os.environ.get("UV")
     return [executable] if executable else []
 
 

@@ -45,7 +45,7 @@ async def test_record_exp_is_renewed_by_each_save(make_store, eventually):
     await store.save(left)
 
     async def left_is_gone():
-        kept.update_with_events(turn(), None)
+        add(kept, turn())
         await store.save(kept)
         return not await store.exists("left")
 

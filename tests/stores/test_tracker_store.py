@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import inspect
 import pickle
 import sqlite3
 import threading
@@ -17,7 +18,6 @@ from rasa.shared.core.events import (
     SlotSet,
     UserUttered,
 )
-from rasa.shared.core.trackers import get_trackers_for_conversation_sessions
 from rasa.shared.exceptions import ConnectionException, RasaException
 from sqlalchemy.exc import OperationalError
 
@@ -31,8 +31,15 @@ from conversations import (
     tracker,
     turn,
 )
-from rasa_api import FailSafeTrackerStore, backend_log, check_if_tracker_store_async
-from rasa_trackers import sessions
+from older_rasa import as_rasa_has_it, awaited, needs_coroutines
+from rasa_api import (
+    FailSafeTrackerStore,
+    TrackerStore,
+    backend_log,
+    check_if_tracker_store_async,
+    get_trackers_for_conversation_sessions,
+)
+from rasa_trackers import rasa_versions, sessions
 from rasa_trackers.memory.log import MemoryEventLog
 from rasa_trackers.threads import Threads
 
@@ -66,11 +73,11 @@ async def test_slots_come_back(store, domain):
 
 
 async def test_domain_that_is_set_later_is_used(store, make_store, domain):
-    await store.save(tracker("ada", session_start() + turn("Grace"), domain))
+    await store.save(tracker("ada", session_start(), domain))
     store.domain = None
-    assert (await store.retrieve("ada")).get_slot("name") is None
+    assert (await store.retrieve("ada")).get_slot("count") is None
     store.domain = domain
-    assert (await store.retrieve("ada")).get_slot("name") == "Grace"
+    assert (await store.retrieve("ada")).get_slot("count") == 1
 
 
 async def test_saving_twice_stores_once(store):
@@ -244,6 +251,10 @@ async def test_get_or_create_tracker_begins_a_conversation(store):
     assert as_dicts(again) == as_dicts(created)
 
 
+@pytest.mark.skipif(
+    not hasattr(TrackerStore, "get_or_create_full_tracker"),
+    reason="this Rasa has no get_or_create_full_tracker",
+)
 async def test_get_or_create_full_tracker_gives_all_sessions(store):
     events = conversation(2, 1)
     await store.save(tracker("ada", events))
@@ -251,7 +262,9 @@ async def test_get_or_create_full_tracker_gives_all_sessions(store):
 
 
 async def test_methods_are_async_as_rasa_asks(store):
-    assert check_if_tracker_store_async(store)
+    plain = as_rasa_has_it(store)
+    assert check_if_tracker_store_async(plain) == rasa_versions.IS_ASYNC
+    assert inspect.iscoroutinefunction(plain.save) == rasa_versions.IS_ASYNC
 
 
 # Trackers of other origin
@@ -260,6 +273,7 @@ async def test_methods_are_async_as_rasa_asks(store):
 async def test_copy_of_a_tracker_adds_what_is_new(store):
     await store.save(tracker("ada", conversation(2, 1)))
     copied = (await store.retrieve("ada")).copy()
+    copied.sender_id = "ada"  # In Rasa 1 a copy has the id "default".
     new = turn()
     add(copied, new)
     before = as_dicts(await store.retrieve_full_tracker("ada"))
@@ -306,7 +320,7 @@ async def test_read_that_fails_once_loses_nothing(store, monkeypatch):
     """As Rasa's Agent does it: FailSafeTrackerStore makes a failed read a None."""
     stored = conversation(2, 2)
     await store.save(tracker("ada", stored))
-    agent_store = FailSafeTrackerStore(store)
+    agent_store = awaited(FailSafeTrackerStore(as_rasa_has_it(store)))
     with monkeypatch.context() as patch:
         patch.setattr(backend_log(store), "read_back", _raise)
         fresh = await agent_store.get_or_create_tracker(
@@ -478,6 +492,7 @@ async def test_long_history_is_saved_at_once(store):
     assert as_dicts(await store.retrieve_full_tracker("ada")) == dicts(events)
 
 
+@needs_coroutines
 def test_save_in_a_new_event_loop_after_one_that_was_broken_off(store, monkeypatch):
     append, go_on = backend_log(store).append, threading.Event()
 

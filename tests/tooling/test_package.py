@@ -83,8 +83,8 @@ def test_installation_is_typed_and_has_the_version():
 @pytest.mark.parametrize(
     "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.name
 )
-def test_sources_are_python_3_8(path):
-    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
+def test_sources_are_python_3_7(path):
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 7))
 
 
 def test_folder_mounted_into_a_project_is_enough(tmp_path):

@@ -70,7 +70,8 @@ def test_one_python_is_an_installed_one_before_a_newer_download(
 def test_pyenv_offers_every_python_of_the_table():
     checkout = Path(__file__).parents[2]
     listed = (checkout / ".python-version").read_text("utf-8").split()
-    needed = {one for generation in pythons.GENERATIONS for one in generation.pythons}
+    all_of_them = (*pythons.OLDER, *pythons.GENERATIONS)
+    needed = {one for generation in all_of_them for one in generation.pythons}
     assert needed <= set(listed)
 
 
