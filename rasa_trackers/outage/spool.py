@@ -30,7 +30,7 @@ _BUSY = 2.0
 _TABLES = """
 CREATE TABLE IF NOT EXISTS conversations (
     sender_id TEXT PRIMARY KEY,
-    -- Where the log in the database ended, as far as is known.
+    -- What waits may be in the database behind this position, and not before it.
     after INTEGER NOT NULL,
     -- The newest events of that log, as JSON: [[[position, text], ...], complete, user].
     copy TEXT NOT NULL,
@@ -52,7 +52,8 @@ CREATE TABLE IF NOT EXISTS copies (sender_id TEXT PRIMARY KEY, copy TEXT NOT NUL
 class Waiting(NamedTuple):
     """What waits of one conversation."""
 
-    #: Where the log in the database ended, as far as is known.
+    #: The earliest position behind which an attempt to append one of the entries may have
+    #: been carried out in the database. The log ended there, or has grown since.
     after: int
     entries: List[Entry]
     user: Optional[User]
@@ -73,7 +74,7 @@ class Waiting(NamedTuple):
     @property
     def follows_copy(self) -> bool:
         """Whether the first entry comes next to the copy, as far as is known."""
-        return end_of(self.copy.events) == self.after
+        return end_of(self.copy.events) >= self.after
 
     def stored_page(self, position: int) -> Page:
         """The conversation once the database has what waited.
@@ -216,6 +217,12 @@ class Spool:
         """
         with self._lock, self._errors(), self._transaction():
             known = self._read(sender_id)
+            if known is not None and after < known.after:
+                # The caller's attempt may have been carried out there.
+                self._connection.execute(
+                    "UPDATE conversations SET after = ? WHERE sender_id = ?",
+                    (after, sender_id),
+                )
             # The position of an entry that is in the database by now has another name.
             if after >= SPOOLED if known is None else known.last != after:
                 return None
@@ -261,11 +268,11 @@ class Spool:
                     (sender_id, waiting.last - SPOOLED),
                 )
                 if self._count(sender_id):
-                    # More has come meanwhile. It goes on from what is stored now.
+                    # More has come meanwhile. An attempt to append that may have been
+                    # carried out before these entries, so ``after`` stays.
                     self._connection.execute(
-                        "UPDATE conversations SET after = ?, copy = ? "
-                        "WHERE sender_id = ?",
-                        (position, _dumped(waiting.stored_page(position)), sender_id),
+                        "UPDATE conversations SET copy = ? WHERE sender_id = ?",
+                        (_dumped(waiting.stored_page(position)), sender_id),
                     )
                 else:
                     self._connection.execute(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Callable, Optional
+from typing import Any, Callable, List, Optional, Tuple
 
 from rasa_trackers.event_log import Entry, EventLog, Failure
 from rasa_trackers.memory.log import MemoryEventLog
@@ -24,6 +24,7 @@ class Connection(EventLog):
         self.database = database
         self.state = UP
         self.random = random.Random(0)
+        self._late: List[Tuple[Callable[..., Any], Any]] = []
 
     def _call(
         self, method: Callable[..., Any], *args: Any, writes: bool = False
@@ -31,9 +32,16 @@ class Connection(EventLog):
         if self.state == REFUSED or (self.state == READ_ONLY and writes):
             raise Gone(self.state)
         if self.state == REPLIES_LOST:
-            if self.random.random() < 0.5:
+            chance = self.random.random()
+            if chance < 0.4:
                 method(*args)
+            elif chance < 0.6 and writes:
+                self._late.append((method, args))
             raise Gone(self.state)
+        # A request that was given up may still be under way, and arrives all the same.
+        while self._late and self.random.random() < 0.7:
+            late, arguments = self._late.pop(0)
+            late(*arguments)
         return method(*args)
 
     def open(self) -> None:

@@ -19,6 +19,7 @@ from rasa_trackers.memory.log import MemoryEventLog
 from rasa_trackers.outage import availability
 from rasa_trackers.outage.log import OutageLog
 from rasa_trackers.outage.spool import Spool
+from rasa_trackers.retries import Deadline, DeadlineLog
 from rasa_trackers.threads import Threads, _watchdog
 
 #: Long enough for any machine; no call here waits for anything.
@@ -121,6 +122,55 @@ def test_conversation_that_is_half_stored_goes_on_in_the_next_outage(
     database.state = UP
     until(is_stored(log))
     assert texts(database, "ada") == ["a", "b", "c"]
+
+
+def test_late_request_is_found_behind_what_was_stored_first(database, open_log):
+    """Two processes share a spool. A request that was given up arrives all the same.
+
+    It arrives before the first process stores its own event, and what it brought was
+    put into the spool only afterwards.
+    """
+    log = open_log()
+    end = log.append("ada", [entry("a")], START)
+    database.state = REFUSED
+    mine = log.append("ada", [entry("mine")], end)
+    append = database.database.append
+
+    def arrive_late(sender_id, entries, *arguments):
+        database.database.append = append
+        assert append("ada", [entry("late")], end) is not None
+        position = append(sender_id, entries, *arguments)
+        assert position is None
+        # The other process keeps what it has had no answer for.
+        log._spool.append("ada", [entry("late")], mine, None, None)
+        return position
+
+    database.database.append = arrive_late
+    database.state = UP
+    until(is_stored(log))
+    assert texts(database, "ada") == ["a", "late", "mine"]
+
+
+def test_hand_over_compares_from_the_earliest_attempt_on(database, open_log):
+    """A process that names an earlier end may have been carried out there."""
+    log = open_log()
+    database.append("ada", [entry("a")], START)
+    first = texts(log, "ada") and log.read_back("ada").events[-1].position
+    second = log.append("ada", [entry("late")], first)
+    database.state = REFUSED
+    log._recent.forget("ada")
+    assert log.append("ada", [entry("mine")], second) is not None
+    deadline = DeadlineLog(log, Deadline(TIMEOUT))
+    # The other process has had no answer for its attempt, which was carried out.
+    append_once(
+        *(deadline, "ada", [entry("late")], first),
+        user=None,
+        user_of_new_log=None,
+        is_uncertain=True,
+    )
+    database.state = UP
+    until(is_stored(log))
+    assert texts(database, "ada") == ["a", "late", "mine"]
 
 
 def test_without_a_spool_a_read_only_database_is_read_at_once(
