@@ -215,9 +215,7 @@ def _options_of(driver: Driver) -> Iterable[str]:
     module = _original(driver)
     if not hasattr(module, "is_thin_mode"):
         return _CX_ORACLE_OPTIONS
-    # A subclass of connections may take any option; the class of options may not.
-    parameters = inspect.signature(module.ConnectParams.__init__).parameters
-    return [*(name for name in parameters if name != "self"), *_SET_BY_STORE]
+    return inspect.signature(module.connect).parameters
 
 
 def connector(
