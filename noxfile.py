@@ -198,8 +198,8 @@ def matrix(session: nox.Session, generation: Generation) -> None:
 def generations(session: nox.Session, generation: Generation) -> None:
     """Tests the Rasas before 3.6: the stores, a server and the demo."""
     install(session, *generation.requirements, ".", "--group", "tests")
-    if generation.instead:
-        install(session, *generation.instead)
+    for requirement in generation.instead:
+        install(session, requirement)
     _pytest(session.run, (*ON_OLDER, *session.posargs))
     session.run("python", "tests/demo.py", interrupt_timeout=10)
 
@@ -216,8 +216,8 @@ def moving(session: nox.Session) -> None:
         name = f"moving-{_name(generation, python)}"
         environment = Environment(session, name, machine.found[python])
         environment.install(*generation.requirements, ".")
-        if generation.instead:
-            environment.install(*generation.instead)
+        for requirement in generation.instead:
+            environment.install(requirement)
         pythons[generation.label] = environment.python
     install(session, *OPEN_SOURCE.requirements, ".", "--group", "tests")
     session.run("python", "-m", "servers.fetch", env={"PYTHONPATH": "tests"})

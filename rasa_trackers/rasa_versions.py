@@ -5,9 +5,9 @@ that all supported versions share.
 
 Tested: Rasa Open Source 1.10.26, 2.8.34, 3.1.7, 3.3.8 and 3.6.21, and Rasa Pro 3.21.0. The
 whole suite runs on the last two, its part that Rasa calls on all. What a version can do is
-found by looking for it, so that the versions between them work as well. A tracker store has
-one of two forms: up to 3.1 Rasa calls plain methods, from 3.2 on it awaits coroutines. A
-Rasa with another form is an error.
+found by looking for it, so that the versions between them work as well. A tracker store
+has one of two forms: up to 3.1 Rasa calls plain methods, from 3.2 on it awaits coroutines.
+A Rasa with another form is an error.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ class Generation(NamedTuple):
         pythons: The versions of Python on which it is tested, the oldest first. Each
             is a line of .python-version too, since pyenv offers no other.
         extras: Other requirements that its environment needs.
-        instead: Requirements that replace what this Rasa itself asks for.
+        instead: Requirements that replace what this Rasa itself asks for. Installed one
+            by one, since they do not go with each other's requirements either.
     """
 
     label: str
@@ -52,8 +53,8 @@ OLDER = (
     ),
     Generation(
         *("Rasa 3.1", "rasa==3.1.7", ("3.8",), ("protobuf<3.21", "websockets<11")),
-        # For clusters; Rasa 1.10 is tested with redis-py 3.5, as both install it.
-        instead=("redis>=4.5,<5",),
+        # For clusters. Rasa 1.10 is tested with redis-py 3.5, which both install.
+        instead=("redis>=4.5,<5", "async-timeout<4"),
     ),
     Generation("Rasa 3.3", "rasa==3.3.8", ("3.10",), ("websockets<11",)),
 )

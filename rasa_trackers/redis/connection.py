@@ -191,7 +191,9 @@ def deployment(values: Mapping[str, Any]) -> Deployment:
         raise store_error(
             f"'deployment_mode: cluster' needs redis-py 4.4 or later, and this is "
             f"{redis.__version__}. Install it in the Python environment that runs Rasa, "
-            f'although pip warns that Rasa asks for another: pip install "redis>=4.4,<5"'
+            f"although pip warns that Rasa asks for another: pip install "
+            f'"redis>=4.5,<5". Under Rasa 3.1 and older, whose aiohttp does not load '
+            f'otherwise, run this afterwards: pip install "async-timeout<4"'
         )
     url = parse_url(values["url"])
     client_options = _checked_client_options(mode, values["client_options"])
