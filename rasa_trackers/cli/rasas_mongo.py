@@ -33,7 +33,7 @@ class RasasMongoLog(DialogueLog):
         self.name = f"{log.name} (Rasa's own format)"
         #: The log of this package at the same server.
         self.backends_log = log
-        self._collection = log._collection  # noqa: SLF001 - a part of this package
+        self._collection = log.collection
 
     @primary_messages()
     def open(self) -> None:

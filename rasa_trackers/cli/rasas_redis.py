@@ -60,7 +60,7 @@ class RasasRedisLog(DialogueLog):
         self.name = f"{log.name} (Rasa's own format)"
         #: The log of this package at the same server.
         self.backends_log = log
-        self._transport = log._transport  # noqa: SLF001 - a part of this package
+        self._transport = log.transport
         self._prefix = prefix
         self._users_prefix = f"{prefix.partition('tracker:')[0]}user_trackers:"
         self._life = None if record_exp is None else max(1, int(record_exp * 1000))

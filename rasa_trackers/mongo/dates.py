@@ -11,7 +11,7 @@ from rasa_trackers.mongo.legacy import names
 
 def expires_at(log: Any, sender_ids: Sequence[str]) -> Dict[str, float]:
     """When conversations expire, those that do; in seconds since the epoch."""
-    collection = log._collection  # noqa: SLF001 - of the same package
+    collection = log.collection
     which = {
         "_id": {"$in": [open_id(sender_id) for sender_id in sender_ids]},
         "expires_at": {"$type": "date"},
@@ -28,7 +28,7 @@ def set_expires_at(log: Any, sender_id: str, end: int, expires_at: float) -> Non
     """Let a conversation expire then, if it still ends at ``end``."""
     date = dt.datetime.fromtimestamp(expires_at, dt.timezone.utc)
     which = {"_id": open_id(sender_id), "sender_id": sender_id, "last": end}
-    collection = log._collection  # noqa: SLF001 - of the same package
+    collection = log.collection
     bucket = collection.find_one(which, {"log": 0})
     if bucket is None:
         return

@@ -26,7 +26,7 @@ def ping(log: Any) -> None:
 
 def facts(log: Any) -> Iterator[Fact]:
     """What is known about the server of a log."""
-    client, collection = log._client, log._collection  # noqa: SLF001
+    client, collection = log._client, log.collection  # noqa: SLF001
     # A ping would succeed without any rights.
     collection.find_one({"_id": open_id(""), "sender_id": ""}, {"_id": 1})
     hello = _hello(client)
@@ -145,7 +145,7 @@ def _write_concern(collection: Any, hello: Dict[str, Any]) -> Fact:
 
 def count_events(log: Any) -> Iterator[int]:
     """How many events are stored."""
-    collection = log._collection  # noqa: SLF001 - of the same package
+    collection = log.collection
     which = {"last": {"$exists": True}, "base": {"$exists": True}}
     found = collection.find(which, {"_id": 0, "last": 1, "base": 1})
     for documents in _batches(found):
@@ -177,7 +177,7 @@ def _batches(documents: Iterable[Dict[str, Any]]) -> Iterator[List[Dict[str, Any
 
 def traces(log: Any, sender_ids: Sequence[str]) -> Iterator[Dict[str, Dict[str, int]]]:
     """How many documents with an event or a user there are of conversations."""
-    collection = log._collection  # noqa: SLF001 - of the same package
+    collection = log.collection
     for begin in range(0, len(sender_ids), _BATCH):
         names = [
             name

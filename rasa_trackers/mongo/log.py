@@ -84,23 +84,24 @@ class MongoEventLog(EventLog):
         self.keeps_users = keeps_users
         self._client = client
         # A secondary may lag behind what this process itself has written.
-        self._collection = collection.with_options(
+        #: Where the conversations are.
+        self.collection = collection.with_options(
             read_preference=ReadPreference.PRIMARY
         )
         self._clock = ServerClock(client)
-        self._closed = ClosedBuckets(self._collection)
-        self._erasure = Erasure(self._collection, name)
-        self._expiry = Expiry(self._collection, self._clock, record_exp)
+        self._closed = ClosedBuckets(self.collection)
+        self._erasure = Erasure(self.collection, name)
+        self._expiry = Expiry(self.collection, self._clock, record_exp)
         self._users = UserConversations(
-            self._collection, self._is_live, self.read_back, name
+            self.collection, self._is_live, self.read_back, name
         )
 
     @primary_messages()
     def open(self) -> None:
         # A ping would succeed without any rights.
-        self._collection.find_one({"_id": open_id(""), "sender_id": ""}, {"_id": 1})
+        self.collection.find_one({"_id": open_id(""), "sender_id": ""}, {"_id": 1})
         there = indexes.create_missing(
-            self._collection,
+            self.collection,
             self.name,
             [
                 indexes.SENDER_ID,
@@ -190,7 +191,7 @@ class MongoEventLog(EventLog):
     def confirm(self, sender_id: str) -> None:
         # The update changes nothing. Its acknowledgement covers all writes before it
         # (mongodb.com/docs/manual/reference/write-concern).
-        self._collection.update_one(
+        self.collection.update_one(
             {"_id": open_id(sender_id), "sender_id": sender_id},
             {"$unset": {"no such field": ""}},
         )
@@ -209,7 +210,7 @@ class MongoEventLog(EventLog):
             del state[STARTED]
             condition[STARTED] = {"$ne": None}
         added = size(events)
-        result = self._collection.update_one(
+        result = self.collection.update_one(
             {
                 "_id": open_id(sender_id),
                 "sender_id": sender_id,
@@ -245,7 +246,7 @@ class MongoEventLog(EventLog):
             # Another append of no events may store it, which shows in nothing else.
             seen[STARTED] = None
         self._expiry.watch_older(bucket)
-        found = self._collection.find_one(seen, {"log": 1})
+        found = self.collection.find_one(seen, {"log": 1})
         if found is None:
             return None
         parts = split(checked_log({**bucket, "log": found.get("log")}) + events)
@@ -360,11 +361,11 @@ class MongoEventLog(EventLog):
         """
         which = {"_id": open_id(sender_id), "sender_id": sender_id}
         for _ in range(_MOST_ROUNDS):
-            bucket = self._collection.find_one(which, {"log": 0})
+            bucket = self.collection.find_one(which, {"log": 0})
             if bucket is not None:
                 return checked(bucket)
             filter_ = legacy.uncontinued([sender_id])
-            read = legacy.read_events(self._collection, filter_, 1)
+            read = legacy.read_events(self.collection, filter_, 1)
             if read is None:
                 return None
             bucket = legacy.open_bucket(read)
@@ -385,13 +386,13 @@ class MongoEventLog(EventLog):
         """Insert an open bucket; whether there was none."""
         which = {"_id": open_id(sender_id), "sender_id": sender_id}
         try:
-            self._collection.insert_one({**which, **bucket})
+            self.collection.insert_one({**which, **bucket})
         except DuplicateKeyError as error:
             # Another writer was faster, unless a document is in the way that is no open
             # bucket of this conversation. Servers before MongoDB 4.2 do not name the
             # index.
             index = (error.details or {}).get("keyPattern", {"_id": 1})
-            found = self._collection.find_one({"_id": which["_id"]}, {"sender_id": 1})
+            found = self.collection.find_one({"_id": which["_id"]}, {"sender_id": 1})
             if "_id" not in index or (found and found.get("sender_id") != sender_id):
                 raise
             return False
@@ -399,7 +400,7 @@ class MongoEventLog(EventLog):
 
     def _change(self, seen: Document, change: Document) -> bool:
         """Change an open bucket if it still is as it was seen."""
-        return bool(self._collection.update_one(seen, change).matched_count)
+        return bool(self.collection.update_one(seen, change).matched_count)
 
     def _is_live(self, bucket: Document) -> bool:
         """Whether a conversation has events and has not expired.
@@ -452,21 +453,21 @@ class MongoEventLog(EventLog):
         self, sender_id: str, limit: Optional[int], before: Optional[int]
     ) -> Tuple[Page, bool]:
         """Read a page, and whether all its events were there."""
-        bucket = find_open_bucket(self._collection, sender_id, limit, before)
+        bucket = find_open_bucket(self.collection, sender_id, limit, before)
         if bucket is None:
-            return legacy.read_page(self._collection, sender_id, limit, before), True
+            return legacy.read_page(self.collection, sender_id, limit, before), True
         if not self._is_live(bucket):
             return Page([], True), True
-        return read_page(self._collection, bucket, limit, before)
+        return read_page(self.collection, bucket, limit, before)
 
     def sender_ids(self) -> Iterator[Sequence[str]]:
         with primary_messages():
-            yield from scanning.iter_sender_ids(self._collection, self._is_live)
+            yield from scanning.iter_sender_ids(self.collection, self._is_live)
 
     def count_conversations(self, after_timestamp: float) -> Iterator[int]:
         with primary_messages():
             yield from scanning.iter_counts(
-                self._collection, self._is_live, after_timestamp
+                self.collection, self._is_live, after_timestamp
             )
 
     @primary_messages()

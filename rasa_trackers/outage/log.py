@@ -91,7 +91,8 @@ class OutageLog(EventLog):
         self.keeps_users = log.keeps_users
         self._log = log
         self._probe = probe
-        self._spool = spool
+        #: What waits for the database; ``None`` with ``spool: off``.
+        self.spool = spool
         self._secrets = secrets
         self._recent = RecentConversations(recent_bytes if spool else 0, record_exp)
         self._handover = (
@@ -129,13 +130,13 @@ class OutageLog(EventLog):
             if not self._is_open:
                 self._log.open()
                 self._is_open = True
-        if self._spool is not None and self._spool.is_durable:
+        if self.spool is not None and self.spool.is_durable:
             # A process that was killed in an outage leaves copies, if nothing more.
             self._drain_in_background()
 
     def begin_without_database(self, error: Exception) -> bool:
         """Start in an outage; ``False`` where that would lose messages."""
-        if self._spool is None or not self._spool.is_durable:
+        if self.spool is None or not self.spool.is_durable:
             return False
         self._whole.begin(str(error))
         return True
@@ -143,12 +144,12 @@ class OutageLog(EventLog):
     def before_fork(self) -> None:
         self._probe.before_fork()
         self._log.before_fork()
-        if self._spool is not None:
-            self._spool.before_fork()
+        if self.spool is not None:
+            self.spool.before_fork()
 
     def after_fork(self) -> None:
-        if self._spool is not None:
-            self._spool.after_fork()
+        if self.spool is not None:
+            self.spool.after_fork()
         self._log.after_fork()
         self._probe.after_fork()
 
@@ -161,18 +162,18 @@ class OutageLog(EventLog):
             self._store_what_would_be_lost()
             self._handover.close()
         self._log.close()
-        if self._spool is not None:
-            self._spool.close()
+        if self.spool is not None:
+            self.spool.close()
 
     def _store_what_would_be_lost(self) -> None:
         """Memory ends with the log."""
-        if self._spool is None or self._spool.is_durable:
+        if self.spool is None or self.spool.is_durable:
             return
         try:
             self._hand_over_all()
         except Exception as error:  # noqa: BLE001 - what is left is told below
             logger.debug("%s: not all is stored: %s", self.name, error)
-        left = self._spool.sender_ids()
+        left = self.spool.sender_ids()
         if left:
             logger.error(
                 "What was said in %d conversations while %s was away is lost, because "
@@ -215,7 +216,7 @@ class OutageLog(EventLog):
             return None
         with self._watched(self._availability_of(sender_id), writes=True):
             position = self._log.append(sender_id, entries, resolved, user)
-        if position is not None and self._spool is not None:
+        if position is not None and self.spool is not None:
             self._recent.note_append(
                 sender_id, entries, resolved, position, user and user.user_id
             )
@@ -243,9 +244,9 @@ class OutageLog(EventLog):
         self._refuse_in_outage(availability, "erased")
         waited = False
         self._recent.forget(sender_id)
-        if self._spool is not None and self._handover is not None:
+        if self.spool is not None and self._handover is not None:
             with self._handover.lock_of(sender_id):
-                waited = self._spool.erase(sender_id)
+                waited = self.spool.erase(sender_id)
                 self._handover.forget(sender_id)
         with self._watched(availability, writes=True):
             return self._log.delete(sender_id) or waited
@@ -278,7 +279,7 @@ class OutageLog(EventLog):
                 if not availability.is_away:
                     raise
             else:
-                if self._spool is not None:
+                if self.spool is not None:
                     self._recent.note_page(sender_id, page, before)
                 return page
         return self._read_without_database(sender_id, limit, before)
@@ -310,7 +311,7 @@ class OutageLog(EventLog):
 
     def classify(self, error: Exception) -> Optional[Failure]:
         failure = self._log.classify(error)
-        if failure is not None and failure.away and self._spool is not None:
+        if failure is not None and failure.away and self.spool is not None:
             # The spool takes what the database refuses, once the outage is known.
             return failure._replace(transient=True)
         return failure
@@ -322,7 +323,7 @@ class OutageLog(EventLog):
 
     def is_kept_for_good(self, position: int) -> bool:
         """Whether the event at this position outlives the process."""
-        return position < SPOOLED or self._spool is None or self._spool.is_durable
+        return position < SPOOLED or self.spool is None or self.spool.is_durable
 
     def when_stored(
         self, sender_id: str, position: int, callback: Callable[[], None]
@@ -340,7 +341,7 @@ class OutageLog(EventLog):
         it stores anything shows in the next call that writes.
         """
         return not availability.is_away or (
-            self._spool is None and availability.is_readable
+            self.spool is None and availability.is_readable
         )
 
     def _keep(
@@ -351,12 +352,12 @@ class OutageLog(EventLog):
         user: Optional[User],
     ) -> Optional[int]:
         """Append to the spool."""
-        if self._spool is None or self._handover is None:
+        if self.spool is None or self._handover is None:
             raise self._away(self._availability_of(sender_id), "stored")
         if not self.keeps_users:
             user = None
         copy: Optional[Page] = None
-        if not self._spool.waits(sender_id):
+        if not self.spool.waits(sender_id):
             resolved = self._resolved(sender_id, after)
             if resolved is None:
                 return None
@@ -366,7 +367,7 @@ class OutageLog(EventLog):
                 return None
         if not entries:
             return after  # without events there is nothing to lose
-        position = self._spool.append(sender_id, entries, after, user, copy or _NOTHING)
+        position = self.spool.append(sender_id, entries, after, user, copy or _NOTHING)
         if not self._availability_of(sender_id).is_away:  # it has ended meanwhile
             self._drain_in_background()
         return position
@@ -375,11 +376,9 @@ class OutageLog(EventLog):
         self, sender_id: str, limit: Optional[int], before: Optional[int]
     ) -> Page:
         """What is known here of a conversation."""
-        if self._spool is None:
+        if self.spool is None:
             raise self._away(self._availability_of(sender_id), "read")
-        waiting = (
-            self._spool.waiting(sender_id) if self._spool.waits(sender_id) else None
-        )
+        waiting = self.spool.waiting(sender_id) if self.spool.waits(sender_id) else None
         page = self._copy_of(sender_id) if waiting is None else waiting.page()
         if page is None:
             page = self._page_of_readable_database(sender_id, limit, before)
@@ -405,8 +404,8 @@ class OutageLog(EventLog):
 
     def _copy_of(self, sender_id: str) -> Optional[Page]:
         page = self._recent.get(sender_id)
-        if page is None and self._spool is not None and self._spool.is_durable:
-            page = self._spool.copy(sender_id)
+        if page is None and self.spool is not None and self.spool.is_durable:
+            page = self.spool.copy(sender_id)
         return page
 
     def _resolved(self, sender_id: str, position: int) -> Optional[int]:
@@ -496,7 +495,7 @@ class OutageLog(EventLog):
             thread: The thread of the call, of which the deadline has passed.
         """
         call = self._under_way.get(thread or 0)
-        if self._spool is None or not self._is_open or call is None:
+        if self.spool is None or not self._is_open or call is None:
             return False
         if not call.availability.is_silent_since(call.begun_at):
             return False
@@ -531,7 +530,7 @@ class OutageLog(EventLog):
         finally:
             self._under_way.pop(thread, None)
         availability.succeeded()
-        if availability.is_away and self._spool is None and writes:
+        if availability.is_away and self.spool is None and writes:
             availability.end()
 
     def _described(self, error: Exception, failure: Failure) -> str:
@@ -540,7 +539,7 @@ class OutageLog(EventLog):
         return f"{text}. {failure.remedy}".rstrip()
 
     def _on_begin(self, part: str, reason: str) -> None:
-        spool = self._spool
+        spool = self.spool
         if spool is None:
             fate = "Messages are errors until it is back ('spool: off')"
         elif spool.is_durable:
@@ -573,22 +572,22 @@ class OutageLog(EventLog):
 
     def _share_copies(self) -> None:
         """Let other processes of the machine, and the next one, know the copies."""
-        assert self._spool is not None  # noqa: S101 - asked before
+        assert self.spool is not None  # noqa: S101 - asked before
         for sender_id, page in self._recent.all_newest_first():
             if not self.is_away or self._is_closed.is_set():
                 return
             if self._availability_of(sender_id).is_away:
-                self._spool.keep_copy(sender_id, page)
+                self.spool.keep_copy(sender_id, page)
 
     def _is_stored_again(self, part: str) -> bool:
         """The server answers again: whether it also stores what waits."""
-        if self._handover is None or self._spool is None:
+        if self._handover is None or self.spool is None:
             return not self._availability_of_part(part).began_with_write
         try:
             self._handover.hand_over_first(
                 [
                     sender_id
-                    for sender_id in sorted(self._spool.sender_ids())
+                    for sender_id in sorted(self.spool.sender_ids())
                     if self._log.part_of(sender_id) == part
                 ]
             )
@@ -603,10 +602,10 @@ class OutageLog(EventLog):
         conversations = events = 0
         if not self.is_away:
             self._probe.close()
-        if self._handover is not None and self._spool is not None:
+        if self._handover is not None and self.spool is not None:
             self._hand_over_all()
             if not self.is_away:
-                self._spool.erase_copies()
+                self.spool.erase_copies()
             conversations, events = self._handover.take_totals()
         availability = self._availability_of_part(part)
         logger.warning(
@@ -620,19 +619,19 @@ class OutageLog(EventLog):
 
     def _hand_over(self, sender_id: str) -> None:
         """Store what waits of a conversation before anything else is done with it."""
-        if self._spool is None or self._handover is None:
+        if self.spool is None or self._handover is None:
             return
-        if self._spool.waits(sender_id):
+        if self.spool.waits(sender_id):
             with self._watched(self._availability_of(sender_id), writes=True):
                 self._handover.hand_over(sender_id)
             self._drain_in_background()
 
     def _hand_over_all(self) -> None:
         """Store what waits, of all conversations whose server is there."""
-        if self._spool is None or self._handover is None:
+        if self.spool is None or self._handover is None:
             return
         by_part: Dict[str, List[str]] = {}
-        for sender_id in sorted(self._spool.sender_ids()):
+        for sender_id in sorted(self.spool.sender_ids()):
             by_part.setdefault(self._log.part_of(sender_id), []).append(sender_id)
         for part, sender_ids in by_part.items():
             availability = self._availability_of_part(part)
@@ -648,14 +647,14 @@ class OutageLog(EventLog):
             ).start()
 
     def _drain(self) -> None:
-        assert self._spool is not None  # noqa: S101 - asked before
+        assert self.spool is not None  # noqa: S101 - asked before
         try:
             # In an outage, its end does the same.
             while not self._is_closed.is_set() and not self._is_away_or_ending:
                 try:
                     self._hand_over_all()
                     if not self.is_away:
-                        self._spool.erase_copies()
+                        self.spool.erase_copies()
                     self._report_drain()
                 except Exception as error:  # noqa: BLE001 - tried again
                     logger.debug("%s: not all is stored yet: %s", self.name, error)

@@ -18,7 +18,7 @@ def read(log: RedisEventLog, sender_ids: Sequence[str], limit: int) -> Dict[str,
 
     Those of Rasa's own store are left out, since reading them writes them into a log.
     """
-    namespace = log._namespace  # noqa: SLF001 - of the same package
+    namespace = log.namespace
     calls = []
     for keys in map(namespace.of, sender_ids):
         arguments = (keys.rasa_1, "", limit, "", "text")
@@ -33,7 +33,7 @@ def read(log: RedisEventLog, sender_ids: Sequence[str], limit: int) -> Dict[str,
 
 def begin(log: RedisEventLog, beginnings: Sequence[Any]) -> Dict[str, int]:
     """Append to conversations without events; gives the ends of those that had none."""
-    namespace, life = log._namespace, log._life  # noqa: SLF001 - of the same package
+    namespace, life = log.namespace, log._life  # noqa: SLF001 - of the same package
     indexed = _add_to_indexes(log, beginnings)
     written, calls = [], []
     for each in beginnings:
@@ -68,7 +68,7 @@ def _add_to_indexes(log: RedisEventLog, beginnings: Sequence[Any]) -> Dict[str, 
     ]
     calls = [
         (
-            log._namespace.of_user(each.user.user_id),  # noqa: SLF001
+            log.namespace.of_user(each.user.user_id),
             (each.sender_id, kept(life)),
         )
         for each in assigned
@@ -90,7 +90,7 @@ def _evaluate_all(
 
     A call for one conversation brings the script to the server.
     """
-    return log._transport.execute_all(  # noqa: SLF001 - of the same package
+    return log.transport.execute_all(
         [
             ("EVALSHA", script.sha1, len(keys), *keys, *arguments)
             for keys, arguments in calls

@@ -24,7 +24,7 @@ return redis.call('PEXPIREAT', KEYS[1], ARGV[2])
 
 def expires_at(log: Any, sender_ids: Sequence[str]) -> Dict[str, float]:
     """When conversations expire, those that do; in seconds since the epoch."""
-    transport, namespace = log._transport, log._namespace  # noqa: SLF001
+    transport, namespace = log.transport, log.namespace
     lives = transport.execute_all(
         [("PTTL", namespace.of(sender_id).log) for sender_id in sender_ids]
     )
@@ -40,9 +40,9 @@ def expires_at(log: Any, sender_ids: Sequence[str]) -> Dict[str, float]:
 def set_expires_at(log: Any, sender_id: str, end: int, expires_at: float) -> None:
     """Let a conversation expire then, if it still ends at ``end``."""
     _keep_index_entry(log, sender_id, expires_at)
-    log._transport.evaluate(  # noqa: SLF001 - of the same package
+    log.transport.evaluate(
         _EXPIRE,
-        [log._namespace.of(sender_id).log],  # noqa: SLF001
+        [log.namespace.of(sender_id).log],
         end,
         int(expires_at * 1000),
     )
@@ -50,7 +50,7 @@ def set_expires_at(log: Any, sender_id: str, end: int, expires_at: float) -> Non
 
 def _keep_index_entry(log: Any, sender_id: str, expires_at: float) -> None:
     """Let the user's index name a conversation for as long as it will live."""
-    transport, namespace = log._transport, log._namespace  # noqa: SLF001
+    transport, namespace = log.transport, log.namespace
     header = transport.execute("LINDEX", namespace.of(sender_id).log, 0)
     user = user_in(header) if log.keeps_users else None
     if user is not None:

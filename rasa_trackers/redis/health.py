@@ -35,12 +35,12 @@ _OLDEST = (6, 2)
 
 def ping(log: Any) -> None:
     """One round trip to the server."""
-    log._transport.execute("EXISTS", log._namespace.of("").log)  # noqa: SLF001
+    log.transport.execute("EXISTS", log.namespace.of("").log)
 
 
 def facts(log: Any) -> Iterator[Fact]:
     """What is known about the server of a log."""
-    transport = log._transport  # noqa: SLF001 - of the same package
+    transport = log.transport
     # Any conversation shows whether the user may run scripts on such keys.
     ping(log)
     info = transport.info()
@@ -69,7 +69,7 @@ def _version(info: Dict[str, Any]) -> Fact:
 
 
 def _tls(transport: Any) -> Fact:
-    with transport._connected() as client:  # noqa: SLF001 - of the same package
+    with transport.connected() as client:
         pool = getattr(client, "connection_pool", None)
         options = getattr(pool, "connection_kwargs", {}) if pool else {}
         kind = getattr(pool, "connection_class", None)
@@ -97,7 +97,7 @@ def _role(info: Dict[str, Any]) -> Fact:
 
 
 def _rights(log: Any) -> Fact:
-    namespace = log._namespace  # noqa: SLF001 - of the same package
+    namespace = log.namespace
     lacking = [
         *_refused(log, namespace.of("").log, _ON_LOGS),
         *(
@@ -121,7 +121,7 @@ def _rights(log: Any) -> Fact:
 
 def _refused(log: Any, key: bytes, commands: Sequence[bytes]) -> List[bytes]:
     """Those commands that the user may not run on a key."""
-    reply = log._transport.evaluate(_REFUSED, [key], *commands)  # noqa: SLF001
+    reply = log.transport.evaluate(_REFUSED, [key], *commands)
     return list(reply)
 
 
@@ -158,7 +158,7 @@ def _durability(transport: Any, info: Dict[str, Any]) -> Iterator[Fact]:
 
 def _setting(transport: Any, name: str) -> Optional[str]:
     try:
-        with transport._connected() as client:  # noqa: SLF001 - of the same package
+        with transport.connected() as client:
             found = client.config_get(name)
     except redis.ResponseError:
         return None  # managed services and strict users allow no CONFIG
@@ -199,7 +199,7 @@ def _memory(info: Dict[str, Any]) -> Iterator[Fact]:
 
 def count_events(log: Any) -> Iterator[int]:
     """How many events are stored in logs; those of Rasa's own values are not counted."""
-    transport, namespace = log._transport, log._namespace  # noqa: SLF001
+    transport, namespace = log.transport, log.namespace
     for sender_ids in log.sender_ids():
         yield 0
         for batch in in_batches(list(sender_ids)):
@@ -211,7 +211,7 @@ def count_events(log: Any) -> Iterator[int]:
 
 def traces(log: Any, sender_ids: Sequence[str]) -> Iterator[Dict[str, Dict[str, int]]]:
     """What is stored of conversations, by the kind of key."""
-    transport, namespace = log._transport, log._namespace  # noqa: SLF001
+    transport, namespace = log.transport, log.namespace
     for batch in in_batches(sender_ids):
         keys = [namespace.of(sender_id) for sender_id in batch]
         commands = [("EXISTS", each.log) for each in keys]
@@ -234,7 +234,7 @@ def _index_entries(
     log: Any, sender_ids: AbstractSet[str]
 ) -> Iterator[Dict[str, Dict[str, int]]]:
     """In how many indexes of users conversations stand, those of Rasa Pro included."""
-    transport, namespace = log._transport, log._namespace  # noqa: SLF001
+    transport, namespace = log.transport, log.namespace
     names = {sender_id.encode(): sender_id for sender_id in sender_ids}
     for pattern in namespace.patterns_of_indexes():
         for keys in transport.scan(pattern):

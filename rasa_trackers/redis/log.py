@@ -83,16 +83,18 @@ class RedisEventLog(EventLog):
         """
         self.name = name
         self.keeps_users = keeps_users
-        self._namespace = namespace
+        #: The names of keys.
+        self.namespace = namespace
         self._life: Life = ""
         if record_exp is not None:
             self._life = max(1, int(min(record_exp * 1000, _LONGEST_LIFE)))
-        self._transport = Transport(connect)
-        self._index = UserIndex(self._transport, namespace)
-        self._migration = LegacyMigration(self._transport, self._index, name=name)
-        self._scanner = Scanner(self._transport, namespace)
+        #: Runs commands on the server.
+        self.transport = Transport(connect)
+        self._index = UserIndex(self.transport, namespace)
+        self._migration = LegacyMigration(self.transport, self._index, name=name)
+        self._scanner = Scanner(self.transport, namespace)
         self._users = UserConversations(
-            self._transport, namespace, self._index, self._migration
+            self.transport, namespace, self._index, self._migration
         )
         self._purge = self._index.purge()
         self._purging = threading.Lock()
@@ -100,7 +102,7 @@ class RedisEventLog(EventLog):
     def open(self) -> None:
         # Any conversation shows whether the user may run scripts on such keys.
         self.read_back("", limit=1)
-        info = self._transport.info()
+        info = self.transport.info()
         if info.get("role") == "slave":
             raise redis.ReadOnlyError("the server is a replica")
         policy = str(info.get("maxmemory_policy", ""))
@@ -156,7 +158,7 @@ class RedisEventLog(EventLog):
         for _ in range(MOST_ROUNDS):
             reply = self._migration.evaluate(
                 WRITE,
-                self._namespace.of(sender_id),
+                self.namespace.of(sender_id),
                 *(how, after, self._life, user_json, started_json),
                 *(added_to, kept, looked_up_json),
                 *(entry.data for entry in entries),
@@ -186,7 +188,7 @@ class RedisEventLog(EventLog):
     ) -> Page:
         reply = self._migration.evaluate(
             READ_BACK,
-            self._namespace.of(sender_id),
+            self.namespace.of(sender_id),
             "" if limit is None else limit,
             "" if before is None else before,
             # A text of a whole log would double what the script holds of it.
@@ -195,11 +197,11 @@ class RedisEventLog(EventLog):
         return page_of(reply, with_user=self.keeps_users)
 
     def delete(self, sender_id: str) -> bool:
-        keys = self._namespace.of(sender_id)
+        keys = self.namespace.of(sender_id)
         known = erasable = user_json = ""
         looked_up: List[Looked] = []
         for _ in range(MOST_ROUNDS):
-            reply = self._transport.evaluate(
+            reply = self.transport.evaluate(
                 DELETE,
                 (keys.log, keys.legacy),
                 *(keys.rasa_1, known, erasable, user_json),
@@ -256,15 +258,15 @@ class RedisEventLog(EventLog):
         return failure_of(error)
 
     def part_of(self, sender_id: str) -> str:
-        if not self._transport.has_nodes or not is_storable(sender_id):
+        if not self.transport.has_nodes or not is_storable(sender_id):
             return ""
-        return self._transport.node_of(self._namespace.of(sender_id).log)
+        return self.transport.node_of(self.namespace.of(sender_id).log)
 
     def find_parts(self) -> None:
-        self._transport.find_nodes()
+        self.transport.find_nodes()
 
     def close(self) -> None:
-        self._transport.close()
+        self.transport.close()
 
 
 def _user_id(text: Union[bytes, str]) -> str:

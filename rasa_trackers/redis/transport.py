@@ -45,7 +45,7 @@ class Transport:
         self, script: Script, keys: Sequence[bytes], *arguments: object
     ) -> Any:
         """Run a script, in one round trip unless the server does not know it yet."""
-        with self._connected(keeps_cluster=True) as client:
+        with self.connected(keeps_cluster=True) as client:
             try:
                 try:
                     return client.execute_command(
@@ -68,7 +68,7 @@ class Transport:
 
     def execute(self, *command: Any) -> Any:
         """Execute one command."""
-        with self._connected(keeps_cluster=True) as client:
+        with self.connected(keeps_cluster=True) as client:
             return client.execute_command(*command)
 
     def execute_all(self, commands: Sequence[Tuple[object, ...]]) -> List[Any]:
@@ -79,7 +79,7 @@ class Transport:
         know.
         """
         replies: List[Any] = [None] * len(commands)
-        with self._connected() as client:
+        with self.connected() as client:
             for node, places in _by_node(client, commands):
                 pipeline = node.pipeline(transaction=False)
                 for place in places:
@@ -112,7 +112,7 @@ class Transport:
         Args:
             pattern: What the keys match; ``None`` for all of them.
         """
-        with self._connected() as client:
+        with self.connected() as client:
             for node in _masters(client):
                 cursor: Optional[int] = None
                 while cursor != 0:
@@ -121,7 +121,7 @@ class Transport:
 
     def info(self) -> Dict[str, Any]:
         """What a master says of itself; empty if the user may not ask."""
-        with self._connected() as client:
+        with self.connected() as client:
             node = next(iter(_masters(client)))
             try:
                 info: Dict[str, Any] = node.info()
@@ -132,7 +132,7 @@ class Transport:
 
     def server_time(self) -> int:
         """The server's clock in milliseconds since the epoch."""
-        with self._connected() as client:
+        with self.connected() as client:
             second, microsecond = next(iter(_masters(client))).time()
             return int(second) * 1000 + int(microsecond) // 1000
 
@@ -168,7 +168,7 @@ class Transport:
                 disconnect(self._client)
 
     @contextlib.contextmanager
-    def _connected(self, *, keeps_cluster: bool = False) -> Iterator[Client]:
+    def connected(self, *, keeps_cluster: bool = False) -> Iterator[Client]:
         """The client, for one call.
 
         Args:

@@ -85,7 +85,7 @@ def test_a_server_that_knows_no_script_writes_nothing_yet(
             client.script_flush()
         # Another call may bring a script while a message is under way.
         unknown = ("EVALSHA", "0" * 40, 1, b"key")
-        replies = store.log._transport.execute_all([unknown, ("EXISTS", b"key")])
+        replies = store.log.transport.execute_all([unknown, ("EXISTS", b"key")])
         assert replies == [None, 0]
         assert _begin(store, CONVERSATIONS) == {}
         assert store.call(store.bulk.read, list(CONVERSATIONS)) == {}

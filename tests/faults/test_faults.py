@@ -336,7 +336,7 @@ async def test_first_call_that_meets_an_outage_is_no_error(
     proxy.resume()
 
     async def is_stored():
-        return not store._shared.outage._spool.sender_ids()
+        return not store._shared.outage.spool.sender_ids()
 
     await eventually(is_stored)
     assert as_dicts(await connect().retrieve("ada")) == as_dicts(kept)

@@ -204,7 +204,7 @@ async def test_conversation_that_is_not_known_here_is_read_while_the_disk_is_ful
         assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
 
     async def is_stored():
-        return not store._shared.outage._spool.sender_ids()
+        return not store._shared.outage.spool.sender_ids()
 
     await eventually(is_stored)
     assert await load(endpoint_of(server)).retrieve("grace")
@@ -225,13 +225,13 @@ async def test_write_concern_that_times_out_stores_each_event_once(server, load)
 
 
 async def test_writes_are_acknowledged_by_a_majority_and_from_the_journal(server, load):
-    concern = backend_log(load(endpoint_of(server)))._collection.write_concern.document
+    concern = backend_log(load(endpoint_of(server))).collection.write_concern.document
     assert (concern["w"], concern["j"]) == ("majority", True)
     given = {
         **endpoint_of(server),
         "url": f"{server.url()}/?directConnection=true&w=1&readPreference=secondary",
     }
-    documents = backend_log(load(given))._collection
+    documents = backend_log(load(given)).collection
     assert documents.write_concern.document["w"] == 1
     assert documents.read_preference == pymongo.ReadPreference.PRIMARY
 

@@ -157,7 +157,7 @@ async def test_reply_that_is_lost_in_a_cluster(load, redis_cluster):
     await store.save(kept)
     for _ in range(5):
         add(kept, turn())
-        client = backend_log(store)._transport._connected().__enter__()
+        client = backend_log(store).transport.connected().__enter__()
         node = client.get_node_from_key("tracker:ada")
         connection = client.get_redis_connection(node).connection_pool.get_connection(
             "EVALSHA"
@@ -471,9 +471,9 @@ async def test_node_that_dies_and_comes_back(load, caplog, eventually):
                 add(kept[name], turn())
                 await store.save(kept[name])
         # Conversations of the other nodes do not wait in the spool.
-        assert store._shared.outage._spool.sender_ids() == set(away)
+        assert store._shared.outage.spool.sender_ids() == set(away)
         for name in set(names) - set(away):
-            key = backend_log(store)._namespace.of(name).log
+            key = backend_log(store).namespace.of(name).log
             with owners[name].client() as client:
                 assert client.llen(key) > 10
         with pytest.raises(ConnectionException):
@@ -498,7 +498,7 @@ def nothing_waits(store):
     """Whether the database has all that was kept in an outage."""
 
     async def nothing_waits():
-        return not store._shared.outage._spool.sender_ids()
+        return not store._shared.outage.spool.sender_ids()
 
     return nothing_waits
 
@@ -537,7 +537,7 @@ async def test_node_that_hangs_is_no_outage_of_the_others(load, number, eventual
                     add(kept[name], turn())
                     await store.save(kept[name])
                     assert as_dicts(await store.retrieve(name)) == as_dicts(kept[name])
-            assert store._shared.outage._spool.sender_ids() == away
+            assert store._shared.outage.spool.sender_ids() == away
         finally:
             hung.resume()
         await eventually(nothing_waits(store))

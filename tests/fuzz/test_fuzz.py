@@ -372,11 +372,11 @@ class Raw:
             damage = "" if damage is None else damage
             if isinstance(damage, str):
                 damage = damage.encode("utf-8", "surrogatepass")
-            self._redis.rpush(self.log._namespace.of(sender_id).log, damage)
+            self._redis.rpush(self.log.namespace.of(sender_id).log, damage)
         elif self.kind == "mongo":
             if isinstance(damage, str):
                 damage = {"data": damage}
-            self.log._collection.update_one(
+            self.log.collection.update_one(
                 {"_id": f"open:{sender_id}"},
                 {"$push": {"log": damage}, "$inc": {"last": 1}},
             )
@@ -393,15 +393,15 @@ class Raw:
 
     @property
     def _redis(self):
-        return self.log._transport._connected().__enter__()
+        return self.log.transport.connected().__enter__()
 
     def all(self, sender_id):
         """All that is stored, in order."""
         if self.kind == "redis":
-            key = self.log._namespace.of(sender_id).log
+            key = self.log.namespace.of(sender_id).log
             return self._redis.lrange(key, 1, -1)
         if self.kind == "mongo":
-            document = self.log._collection.find_one({"_id": f"open:{sender_id}"})
+            document = self.log.collection.find_one({"_id": f"open:{sender_id}"})
             return [repr(event) for event in document["log"]]
         with self.log.engine.connect() as connection:
             return connection.execute(
@@ -506,7 +506,7 @@ async def test_anything_at_the_head_of_a_redis_list(store, raw, damage):
         await store.save(tracker(each, session_start()))
         last = raw.log.read_back(each, limit=1).events[-1].position
         assert raw.log.append(each, [], last, User(user_id, 1.0))
-    raw._redis.lset(raw.log._namespace.of(sender_id).log, 0, damage)
+    raw._redis.lset(raw.log.namespace.of(sender_id).log, 0, damage)
     stored = raw.all(sender_id)
     await _unless_refused(store.retrieve(sender_id))
     await _unless_refused(store.retrieve_full_tracker(sender_id))
@@ -545,7 +545,7 @@ async def test_any_events_of_rasas_own_mongo_store_are_read(store, raw, odd, mor
     sender_id = new_id()
     before, after, new = session_start(), turn(), turn()
     stored = {**more, "events": [*dicts(before), *odd, *dicts(after)]}
-    documents = raw.log._collection
+    documents = raw.log.collection
     documents.insert_one({"sender_id": sender_id, **stored})
     rasas = documents.find_one({"sender_id": sender_id})
     full = await store.retrieve_full_tracker(sender_id)
@@ -577,13 +577,13 @@ async def test_documents_of_any_shape_are_an_error_at_worst(store, raw, changes)
         assert raw.log.append(each, [], last, User(user_id, 1.0))
     which = {"_id": f"open:{sender_id}"}
     changes = {**changes, "unclean": True}  # as if a process had died meanwhile
-    raw.log._collection.update_one(which, {"$set": changes})
+    raw.log.collection.update_one(which, {"$set": changes})
     raw.log.open()
-    damaged = repr(raw.log._collection.find_one(which)["log"])
+    damaged = repr(raw.log.collection.find_one(which)["log"])
     await _unless_refused(store.retrieve(sender_id))
     await _unless_refused(store.retrieve_full_tracker(sender_id))
     await _unless_refused(store.save(tracker(sender_id, turn())))
-    assert repr(raw.log._collection.find_one(which)["log"]).startswith(damaged[:-1])
+    assert repr(raw.log.collection.find_one(which)["log"]).startswith(damaged[:-1])
     await _unless_refused(store.exists(sender_id))
     found = await _unless_refused(store.get_serialized_trackers_by_user_id(user_id))
     if found is not None and KNOWS_USERS:

@@ -157,7 +157,7 @@ def test_defaults_are_those_of_rasas_documentation(mongo_server, monkeypatch):
         "rasa_trackers.mongo.connection.DEFAULT_URL", mongo_server.url()
     )
     store = MongoTrackerStore()
-    documents = backend_log(store)._collection
+    documents = backend_log(store).collection
     assert documents.full_name == "rasa.conversations"
     store.close()
     monkeypatch.undo()

@@ -74,7 +74,7 @@ def until(condition: Callable[[], Any]) -> None:
 
 
 def is_stored(log: OutageLog) -> Callable[[], bool]:
-    return lambda: not log.is_away and not log._spool.sender_ids()
+    return lambda: not log.is_away and not log.spool.sender_ids()
 
 
 def test_conversation_goes_on_and_is_stored_afterwards(database, open_log, caplog):
@@ -110,7 +110,7 @@ def test_conversation_that_is_half_stored_goes_on_in_the_next_outage(
     def append_and_go(sender_id, entries, *arguments):
         position = append(sender_id, entries, *arguments)
         database.database.append = append
-        log._spool.append("ada", [entry("c")], end, None, None)
+        log.spool.append("ada", [entry("c")], end, None, None)
         database.state = REFUSED
         return position
 
@@ -142,7 +142,7 @@ def test_late_request_is_found_behind_what_was_stored_first(database, open_log):
         position = append(sender_id, entries, *arguments)
         assert position is None
         # The other process keeps what it has had no answer for.
-        log._spool.append("ada", [entry("late")], mine, None, None)
+        log.spool.append("ada", [entry("late")], mine, None, None)
         return position
 
     database.database.append = arrive_late
@@ -246,7 +246,7 @@ def test_empty_spool_holds_no_personal_data(database, open_log, tmp_path):
     database.state = REFUSED
     for number in range(50):
         end = log.append("ada", [entry(f"secret-{number}")], end)
-    until(lambda: log._spool.copy("ada"))
+    until(lambda: log.spool.copy("ada"))
     assert b"secret-49" in everything_in(tmp_path)
     assert b"older" in everything_in(tmp_path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -263,7 +263,7 @@ def test_copies_that_a_killed_process_has_left_are_erased(database, open_log, tm
     log.append("ada", [entry("older")], START)
     database.state = REFUSED
     log.append("grace", [], START)  # begins the outage, and leaves nothing
-    until(lambda: log._spool.copy("ada"))
+    until(lambda: log.spool.copy("ada"))
     log.close()
     database.state = UP
     open_log(path)
@@ -279,7 +279,7 @@ def test_process_that_was_killed_goes_on_without_the_database(
     log.append("grace", [entry("x")], START)
     database.state = REFUSED
     end = log.append("ada", [entry("b")], end)
-    until(lambda: log._spool.copy("grace"))
+    until(lambda: log.spool.copy("grace"))
     log.close()
     again = open_log(path, opened=False)
     with pytest.raises(Exception, match="refused"):
@@ -406,7 +406,7 @@ def test_part_that_is_away_is_no_outage_of_the_others(caplog):
     for text in "bc":
         for name in ("ada", "bob"):
             ends[name] = log.append(name, [entry(text)], ends[name])
-    assert log._spool.sender_ids() == {"ada"}
+    assert log.spool.sender_ids() == {"ada"}
     assert texts(cluster.database, "bob") == texts(log, "ada") == ["a", "b", "c"]
     with pytest.raises(Exception, match="node a is away"):
         list(log.sender_ids())

@@ -92,7 +92,7 @@ class Process:
     def come_back(self) -> None:
         self.connection.state = UP
         end = time.monotonic() + TIMEOUT
-        while self.log.is_away or self.log._spool.sender_ids():
+        while self.log.is_away or self.log.spool.sender_ids():
             assert time.monotonic() < end, "the outage does not end"
             for sender_id in SENDERS:
                 if not self.log.is_away:

@@ -453,11 +453,11 @@ def dying(monkeypatch):
     """Lets a process die before one of the things that it tells the server."""
 
     def dying(log, method, then, *arguments):
-        collection_class = type(log._collection)
+        collection_class = type(log.collection)
         original = getattr(collection_class, method)
 
         def die(self, *args, **kwargs):
-            if self is log._collection:
+            if self is log.collection:
                 raise Died
             return original(self, *args, **kwargs)
 

@@ -67,7 +67,7 @@ def sender_ids(log, user_id, **paging):
 
 def entries_of(client, log, user_id):
     """The sender ids in both indexes of a user: ours, and that of Rasa Pro's store."""
-    keys = log._namespace.of_user(user_id)
+    keys = log.namespace.of_user(user_id)
     return [sorted(name.decode() for name in client.zrange(key, 0, -1)) for key in keys]
 
 

@@ -287,7 +287,7 @@ async def test_takeover_that_comes_late_changes_nothing(client, connect, redis_p
 @pytest.mark.parametrize("changed", ["text", "log"])
 async def test_takeover_of_what_has_changed_changes_nothing(client, connect, changed):
     store = connect()
-    keys = backend_log(store)._namespace.of("ada")
+    keys = backend_log(store).namespace.of("ada")
     old = rasas_text("ada", session_start()).encode()
     known = {"sha1": sha1_of(old), "after": 0}
     if changed == "log":
@@ -297,7 +297,7 @@ async def test_takeover_of_what_has_changed_changes_nothing(client, connect, cha
         client.set(keys.legacy, rasas_text("ada", session_start() + turn()))
     before = {key: client.dump(key) for key in client.scan_iter()}
     user = ('"u"', "1.5", "null")
-    backend_log(store)._transport.evaluate(
+    backend_log(store).transport.evaluate(
         MIGRATE_LEGACY,
         (keys.log, keys.legacy),
         *(keys.rasa_1, "", keys.legacy, *known.values(), *user, "{}"),
@@ -522,7 +522,7 @@ async def test_keys_of_many(connect, client):
     for name in names[::2]:
         client.set(f"tracker:{name}", rasas_text(name, []))
     for name in names[1::2]:
-        keys = backend_log(store)._namespace.of(name)
+        keys = backend_log(store).namespace.of(name)
         client.rpush(keys.log, 1, "{}")
     assert sorted(await store.keys()) == sorted(names)
 
@@ -550,7 +550,7 @@ async def test_damaged_event_is_skipped(client, connect, caplog):
     events = session_start()
     store = connect()
     await store.save(tracker("ada", events))
-    client.rpush(backend_log(store)._namespace.of("ada").log, b"\xff{damaged")
+    client.rpush(backend_log(store).namespace.of("ada").log, b"\xff{damaged")
     new = turn()
     await store.save(tracker("ada", events + new))
     with caplog.at_level(logging.WARNING):
@@ -566,7 +566,7 @@ async def test_event_of_several_lines_is_one_event(client, connect):
     added = turn()[0]
     text = json.dumps(added.as_dict(), indent=1)
     assert "\n" in text
-    client.rpush(backend_log(store)._namespace.of("ada").log, text)
+    client.rpush(backend_log(store).namespace.of("ada").log, text)
     assert as_dicts(await connect().retrieve("ada")) == dicts([*events, added])
 
 
@@ -574,7 +574,7 @@ async def test_event_of_several_lines_is_one_event(client, connect):
 @pytest.mark.parametrize("damage", ["legacy", "log", "list"])
 async def test_key_of_the_wrong_kind_is_an_error(client, connect, damage):
     store = connect()
-    keys = backend_log(store)._namespace.of("ada")
+    keys = backend_log(store).namespace.of("ada")
     if damage == "list":
         client.rpush(keys.log, "not ours")
     else:

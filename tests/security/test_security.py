@@ -335,11 +335,11 @@ async def test_stored_pickle_is_not_loaded(store, backend, tmp_path, protocol):
     events = session_start()
     await store.save(tracker("ada", events))
     if backend.name == "redis":
-        client = backend_log(store)._transport._connected().__enter__()
-        client.rpush(backend_log(store)._namespace.of("ada").log, bomb)
+        client = backend_log(store).transport.connected().__enter__()
+        client.rpush(backend_log(store).namespace.of("ada").log, bomb)
         client.set("tracker:bob", bomb)
     elif backend.name == "mongo":
-        documents = backend_log(store)._collection
+        documents = backend_log(store).collection
         change = {"$push": {"log": {"data": bomb}}, "$inc": {"last": 1}}
         documents.update_one({"_id": "open:ada"}, change)
         documents.insert_one({"sender_id": "bob", "events": [bomb]})

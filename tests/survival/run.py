@@ -381,7 +381,7 @@ def _drained(target: Target) -> List[str]:
         store = unwrapped(
             TrackerStore.create(EndpointConfig(**endpoint), Domain.empty())
         )
-    spool = store._shared.outage._spool
+    spool = store._shared.outage.spool
     try:
         with contextlib.suppress(TimeoutError):
             wait_until(lambda: not spool.sender_ids(), "empty spool", _PATIENCE)

@@ -86,7 +86,7 @@ class _Writer:
 
     @property
     def _spool(self) -> Any:
-        return self._store._shared.outage._spool
+        return self._store._shared.outage.spool
 
     async def run(self) -> None:
         if "sqlite" in str(self._task.endpoint.get("dialect")):
