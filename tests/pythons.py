@@ -57,8 +57,8 @@ OLDER = (
         instead=("redis>=4.5,<5", "async-timeout<4"),
     ),
     Generation(
-        *("Rasa 3.3", "rasa==3.3.8", ("3.10",)),
-        ("numpy<1.24", "setuptools<80", "websockets<11"),
+        *("Rasa 3.3", "rasa==3.3.8", ("3.8",)),
+        ("websockets<11",),
     ),
 )
 
