@@ -56,7 +56,10 @@ OLDER = (
         # For clusters. Rasa 1.10 is tested with redis-py 3.5, which both install.
         instead=("redis>=4.5,<5", "async-timeout<4"),
     ),
-    Generation("Rasa 3.3", "rasa==3.3.8", ("3.10",), ("websockets<11",)),
+    Generation(
+        *("Rasa 3.3", "rasa==3.3.8", ("3.8",)),
+        ("websockets<11",),
+    ),
 )
 
 
