@@ -252,6 +252,9 @@ def _mark_events(
     deadline: Deadline, place: str, sender_id: str, events: List[Event], position: int
 ) -> None:
     """Note on the events of a new tracker that they are in the log."""
+    if not is_long(len(events)):
+        mark_events(place, sender_id, events, position)
+        return
     first = position - len(events)
 
     def mark(some: Sequence[Event]) -> Iterator[None]:
@@ -281,15 +284,19 @@ def _applied(
 def _decoded(log: DeadlineLog, sender_id: str, stored: List[Stored]) -> List[Event]:
     """The events of stored texts. Damaged ones are skipped, with a warning."""
     skipped: List[str] = []
+    begin = 0
 
-    def decode(some: Sequence[Stored]) -> List[Event]:
-        found, errors = DECODER.decode_all([data for _, data in some])
+    def decode(some: Sequence[str]) -> List[Event]:
+        nonlocal begin
+        found, errors = DECODER.decode_all(some)
         skipped.extend(
-            f"event {some[index].position}: {error}" for index, error in errors.items()
+            f"event {stored[begin + index].position}: {error}"
+            for index, error in errors.items()
         )
+        begin += len(some)
         return found
 
-    events = in_slices(log.deadline, stored, decode, lambda each: len(each.data))
+    events = in_slices(log.deadline, [data for _, data in stored], decode, len)
     if skipped:
         logger.warning(
             "%s: %d of the events of conversation %r were skipped: %s%s. They stay "
