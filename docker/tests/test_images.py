@@ -290,7 +290,8 @@ def oracle_image(engine: Engine, image: str, client: Path, suffix: str) -> str:
     context = engine.folder / "context"
     shutil.rmtree(str(context), ignore_errors=True)
     ignored = shutil.ignore_patterns("__pycache__", "oracle.*")
-    shutil.copytree(str(CHECKOUT / "rasa_trackers"), str(context / "rasa_trackers"))
+    for folder in ("rasa_trackers", "requirements"):
+        shutil.copytree(str(CHECKOUT / folder), str(context / folder))
     shutil.copytree(str(ORACLE), str(context / "docker" / "oracle"), ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE", ".dockerignore"):
         shutil.copy(str(CHECKOUT / name), str(context))
