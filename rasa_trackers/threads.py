@@ -278,8 +278,12 @@ class _Pool:
                     return
                 future, work = self._waiting.popleft()
             if future.set_running_or_notify_cancel():
-                work()
-                future.set_result(None)
+                try:
+                    work()
+                except BaseException as error:  # noqa: BLE001 - the next one begins
+                    future.set_exception(error)
+                else:
+                    future.set_result(None)
             del future, work
 
     def shutdown(self, *, wait: bool = True) -> None:

@@ -28,7 +28,7 @@ from rasa_trackers.sessions import (
     read_all_sessions,
     read_last_session,
 )
-from rasa_trackers.threads import Threads
+from rasa_trackers.threads import Threads, _Pool
 
 WAIT = 60
 
@@ -213,6 +213,16 @@ def test_slice_is_no_longer_than_its_text_allows():
     assert [size for some in slices for size in some] == sizes
     assert all(len(some) <= computing.SLICE for some in slices)
     assert all(len(some) == 1 or sum(some) <= 256 * 1024 for some in slices)
+
+
+def test_long_work_that_fails_lets_the_next_begin():
+    pool = _Pool(2, "test")
+    futures = [
+        pool.submit(work, is_long=True) for work in (lambda: 1 / 0, lambda: None)
+    ]
+    assert isinstance(futures[0].exception(WAIT), ZeroDivisionError)
+    futures[1].result(WAIT)
+    pool.shutdown()
 
 
 # Long events
