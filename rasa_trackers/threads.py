@@ -247,6 +247,8 @@ class _Pool:
     """
 
     def __init__(self, workers: int, name: str) -> None:
+        #: Threads at most.
+        self.workers = workers
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix=name)
         self._lock = threading.Lock()
         #: How many more long calls may begin now.

@@ -366,9 +366,16 @@ async def test_server_that_hangs_is_an_error_in_time(connect_alone, server, even
 def all_threads_come_free(store):
     """Whether all threads of a store do something else within a minute."""
     pool = store._shared.threads._pool
-    together = threading.Barrier(pool._max_workers)
-    waiting = [pool.submit(together.wait, 60) for _ in range(pool._max_workers)]
-    return sorted(each.result() for each in waiting) == list(range(len(waiting)))
+    together = threading.Barrier(pool.workers)
+    places = []
+
+    def wait():
+        places.append(together.wait(60))
+
+    waiting = [pool.submit(wait, is_long=False) for _ in range(pool.workers)]
+    for each in waiting:
+        each.result()
+    return sorted(places) == list(range(pool.workers))
 
 
 async def test_threads_of_calls_that_were_cancelled_come_free(connect_alone, server):
