@@ -7,6 +7,7 @@ import traceback
 
 import pytest
 from rasa.shared.core.events import SlotSet
+from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.shared.exceptions import RasaException
 
 from conversations import session_start, tracker, turn
@@ -58,14 +59,18 @@ def test_text_of_a_damaged_event_is_not_shown():
 async def test_text_of_an_event_that_cannot_be_applied_is_not_shown(
     make_store, monkeypatch, caplog
 ):
-    def fails(self, tracker):
-        raise ValueError(f"cannot set {self.value!r}")
+    update = DialogueStateTracker.update
+
+    def fails(self, event, *args, **kwargs):
+        if isinstance(event, SlotSet):
+            raise ValueError(f"cannot set {event.value!r}")  # noqa: TRY004
+        return update(self, event, *args, **kwargs)
 
     store = make_store()
     await store.save(
         tracker("ada", [*session_start(), SlotSet("x", "my secret words")])
     )
-    monkeypatch.setattr(SlotSet, "apply_to", fails)
+    monkeypatch.setattr(DialogueStateTracker, "update", fails)
     caplog.clear()
     assert await store.retrieve("ada")
     (record,) = [each for each in caplog.records if "applied" in each.getMessage()]
