@@ -22,26 +22,12 @@ from rasa.utils.endpoints import EndpointConfig
 
 from backends import BACKENDS
 from conversations import add, session_start, tracker, turn
+from pulse import Pulse
 from rasa_api import TrackerStore, unwrapped
 
 ATTACKERS = 8
 #: Seconds between two turns of the ordinary conversation.
 PAUSE = 0.02
-
-
-class Pulse:
-    """Measures the longest time, in seconds, that the event loop did not turn."""
-
-    def __init__(self) -> None:
-        self.longest = 0.0
-
-    async def beat(self) -> None:
-        last = time.perf_counter()
-        while True:
-            await asyncio.sleep(0.001)
-            now = time.perf_counter()
-            self.longest = max(self.longest, now - last)
-            last = now
 
 
 async def _attack(store: Any, sender_id: str, reads: List[float]) -> None:
@@ -93,14 +79,12 @@ async def experiment(
 ) -> Dict[str, Any]:
     """Live through an attack of those conversations."""
     reads: List[float] = []
-    pulse = Pulse()
     gc.collect()
     gc.freeze()
     async with attacked(store, sender_ids, reads):
         await asyncio.sleep(1)
-        beating = asyncio.ensure_future(pulse.beat())
-        turns = await victims_turns(store, seconds)
-        beating.cancel()
+        async with Pulse(0.001) as pulse:
+            turns = await victims_turns(store, seconds)
     gc.unfreeze()
     turns.sort()
     return {

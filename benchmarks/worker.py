@@ -22,6 +22,7 @@ from rasa.utils.log_utils import configure_structlog
 import conversations
 import fill
 from measuring import Place
+from pulse import Pulse
 from stores import (
     KINDS,
     OURS,
@@ -183,7 +184,7 @@ class Worker:
         gc.collect()
         begin = time.perf_counter()
         end = begin + seconds
-        count, longest = 0, 0.0
+        count = 0
 
         async def take_turns(number: int) -> None:
             nonlocal count
@@ -198,20 +199,10 @@ class Worker:
                 # the rest of Rasa would have by now.
                 await asyncio.sleep(0)
 
-        async def beat() -> None:
-            nonlocal longest
-            while True:
-                last = time.perf_counter()
-                await asyncio.sleep(_BEAT)
-                longest = max(longest, time.perf_counter() - last - _BEAT)
-
-        pulse = asyncio.ensure_future(beat())
-        await asyncio.sleep(0)
-        await asyncio.gather(*map(take_turns, range(at_once)))
-        took = time.perf_counter() - begin
-        await asyncio.sleep(0)
-        pulse.cancel()
-        return {"turns_a_second": count / took, "longest_stall": longest}
+        async with Pulse(_BEAT) as pulse:
+            await asyncio.gather(*map(take_turns, range(at_once)))
+            took = time.perf_counter() - begin
+        return {"turns_a_second": count / took, "longest_stall": pulse.longest}
 
     # Space
 

@@ -12,20 +12,23 @@ from rasa_trackers.errors import store_unavailable
 
 
 class Turns:
-    """Lets one save of a conversation begin when the one before it has ended."""
+    """Lets one call for a conversation begin when the one before it has ended.
+
+    A store has such turns for its saves, and others for its reads.
+    """
 
     def __init__(self, name: str, timeout: float, what: str = "save") -> None:
         """Let nobody wait yet.
 
         Args:
             name: How messages name the log.
-            timeout: Seconds that a save waits for the one before it.
-            what: What has turns, for messages.
+            timeout: Seconds that a call waits for the one before it.
+            what: What the calls do, for messages.
         """
         self._name = name
         self._timeout = timeout
         self._what = what
-        #: The last save of each conversation, by sender id; done when it has ended.
+        #: The last call of each conversation, by sender id; done when it has ended.
         self._last: Dict[str, asyncio.Future[None]] = {}
         #: The same, where no event loop takes part.
         self._last_blocking: Dict[str, Future[None]] = {}
@@ -36,7 +39,7 @@ class Turns:
         """Hold the turn of a conversation.
 
         Raises:
-            ConnectionException: when the save before takes longer than ``timeout``.
+            ConnectionException: when the call before takes longer than ``timeout``.
         """
         loop = asyncio.get_running_loop()
         mine: asyncio.Future[None] = loop.create_future()
@@ -63,7 +66,7 @@ class Turns:
         """As :meth:`one_at_a_time`, for threads that call without an event loop.
 
         Raises:
-            ConnectionException: when the save before takes longer than ``timeout``.
+            ConnectionException: when the call before takes longer than ``timeout``.
         """
         mine: Future[None] = Future()
         with self._lock:

@@ -83,8 +83,8 @@ class MongoEventLog(EventLog):
         self.name = name
         self.keeps_users = keeps_users
         self._client = client
-        # A secondary may lag behind what this process itself has written.
-        #: Where the conversations are.
+        #: Where the conversations are. A secondary may lag behind what this process itself
+        #: has written, so that the primary is read.
         self.collection = collection.with_options(
             read_preference=ReadPreference.PRIMARY
         )

@@ -7,14 +7,16 @@ import stat
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
 
 from outage.flaky import READ_ONLY, REFUSED, UP, Connection, FakeProbe, entry, texts
+from rasa_trackers import retries
 from rasa_trackers.appending import append_once
 from rasa_trackers.errors import is_unavailable, store_unavailable
-from rasa_trackers.event_log import START, Page
+from rasa_trackers.event_log import START, Failure, Page
 from rasa_trackers.memory.log import MemoryEventLog
 from rasa_trackers.outage import availability
 from rasa_trackers.outage.log import OutageLog
@@ -122,6 +124,28 @@ def test_conversation_that_is_half_stored_goes_on_in_the_next_outage(
     database.state = UP
     until(is_stored(log))
     assert texts(database, "ada") == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("is_away", [True, False])
+def test_call_that_meets_an_outage_pauses_briefly(database, monkeypatch, is_away):
+    """An outage is known after 0.3 seconds, and a longer pause would outlast that."""
+    pauses: List[float] = []
+    monkeypatch.setattr(retries, "time", SimpleNamespace(**vars(time)))
+    monkeypatch.setattr(retries.time, "sleep", pauses.append)
+    monkeypatch.setattr(
+        Connection, "classify", lambda *_: Failure(True, "", away=is_away)
+    )
+    calls = iter([REFUSED] * 8)
+    read_back = database.read_back
+
+    def fail_first(*arguments: Any) -> Page:
+        database.state = next(calls, UP)
+        return read_back(*arguments)
+
+    monkeypatch.setattr(database, "read_back", fail_first)
+    DeadlineLog(database, Deadline(TIMEOUT)).read_back("ada")
+    assert len(pauses) == 8
+    assert (max(pauses) <= 0.1) == is_away
 
 
 def test_late_request_is_found_behind_what_was_stored_first(database, open_log):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import time
 
 import pytest
 
 from conversations import add, conversation, dicts, tracker, turn
+from pulse import Pulse
 
 pytestmark = pytest.mark.alone
 
@@ -17,27 +17,6 @@ EVENTS = 3000
 LONGEST_STALL = 0.05
 #: The loop may also stall so many times as long as it does beside a thread without a store.
 TIMES_THE_MACHINES_OWN = 2
-
-
-class Pulse:
-    """Measures the longest time, in seconds, that the event loop did not turn."""
-
-    async def __aenter__(self):
-        self.longest = 0.0
-        self._task = asyncio.ensure_future(self._beat())
-        await asyncio.sleep(0)
-        return self
-
-    async def _beat(self):
-        last = time.perf_counter()
-        while True:
-            await asyncio.sleep(0)
-            now = time.perf_counter()
-            self.longest = max(self.longest, now - last)
-            last = now
-
-    async def __aexit__(self, *_exception):
-        self._task.cancel()
 
 
 @pytest.fixture
