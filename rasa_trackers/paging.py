@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from typing import Iterator, Optional, Sequence
+from typing import Callable, Iterator, Optional, Sequence, TypeVar
 
 from rasa_trackers.computing import LONG_CHARACTERS, LONG_EVENTS
+from rasa_trackers.errors import store_unavailable
 from rasa_trackers.event_log import START, EventLog, Page, Stored
 
 #: Events that the first page asks for. Most sessions are shorter, and the events before
@@ -13,7 +15,15 @@ from rasa_trackers.event_log import START, EventLog, Page, Stored
 #: one short piece of work for the server and for this process.
 FIRST_PAGE = 100
 
+T = TypeVar("T")
+
 _DATA = operator.attrgetter("data")
+#: Times that a conversation is read anew because it was rewritten meanwhile.
+_MOST_READS = 5
+
+
+class Rewritten(Exception):
+    """A conversation was rewritten or erased between two of its pages."""
 
 
 def pages_newest_first(
@@ -28,6 +38,38 @@ def pages_newest_first(
             return
         before = page.events[0].position
         limit = fitting(limit * 4, len(page.events), characters(page.events))
+
+
+def pages_of_one_state(
+    log: EventLog, sender_id: str, limit: int = FIRST_PAGE
+) -> Iterator[Page]:
+    """As :func:`pages_newest_first`, but never half of a log that was rewritten.
+
+    Raises:
+        Rewritten: when the pages so far are not there any more.
+    """
+    is_first = True
+    for page in pages_newest_first(log, sender_id, limit):
+        if not page.events and not is_first:
+            # The log had older events. All that it has now has greater positions.
+            raise Rewritten
+        is_first = False
+        yield page
+
+
+def read_one_state(log: EventLog, sender_id: str, read: Callable[[], T]) -> T:
+    """Call ``read``, which uses :func:`pages_of_one_state`, until it gets one state.
+
+    Raises:
+        ConnectionException: when the conversation is rewritten again and again.
+    """
+    for _ in range(_MOST_READS):
+        with contextlib.suppress(Rewritten):
+            return read()
+    raise store_unavailable(
+        f"{log.name}: conversation {sender_id!r} was rewritten {_MOST_READS} times while "
+        f"it was read. Let one job after the other erase or change it."
+    )
 
 
 def fitting(limit: int, events: int, text: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections import OrderedDict
@@ -11,10 +10,15 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tup
 from rasa_trackers import rasa_versions
 from rasa_trackers.codec import DECODER, UndecodableEvent
 from rasa_trackers.computing import TakesLong, in_slices, is_long, turn_of_long
-from rasa_trackers.errors import store_unavailable
 from rasa_trackers.event_log import Page, Stored
 from rasa_trackers.marks import mark_events
-from rasa_trackers.paging import FIRST_PAGE, characters, fitting, pages_newest_first
+from rasa_trackers.paging import (
+    FIRST_PAGE,
+    characters,
+    fitting,
+    pages_of_one_state,
+    read_one_state,
+)
 from rasa_trackers.rasa_versions import (
     Boundary,
     DialogueStateTracker,
@@ -29,8 +33,6 @@ logger = logging.getLogger(__name__)
 _TURN = 30
 #: Longer sessions whose length is remembered: 1 MB.
 _LONG_SESSIONS = 10_000
-#: Times that a conversation is read anew because it was rewritten meanwhile.
-_MOST_READS = 5
 
 
 class SessionLengths:
@@ -127,17 +129,10 @@ def _read(
 ) -> Optional[ReadTracker]:
     pages = _Pages(log, sender_id, reading)
     with turn_of_long(log.deadline, is_long=log.is_long):
-        for _ in range(_MOST_READS):
-            with contextlib.suppress(_Rewritten):
-                return _tracker_of(log, store, pages, runs_of(iter(pages)))
-    raise store_unavailable(
-        f"{log.name}: conversation {sender_id!r} was rewritten {_MOST_READS} times while "
-        f"it was read. Let one job after the other erase or change it."
-    )
-
-
-class _Rewritten(Exception):
-    """A conversation was rewritten or erased between two of its pages."""
+        return read_one_state(
+            *(log, sender_id),
+            lambda: _tracker_of(log, store, pages, runs_of(iter(pages))),
+        )
 
 
 class _Pages:
@@ -151,13 +146,8 @@ class _Pages:
     def __iter__(self) -> Iterator[Page]:
         events = text = 0
         most = self.reading.most
-        is_first = True
         limit = self.reading.lengths.expected(self.sender_id)
-        for whole in pages_newest_first(self._log, self.sender_id, limit):
-            if not whole.events and not is_first:
-                # The log had older events. All that it has now has greater positions.
-                raise _Rewritten
-            is_first = False
+        for whole in pages_of_one_state(self._log, self.sender_id, limit):
             page = whole
             if most is not None and events + len(page.events) >= most:
                 # What is older stays stored. For the tracker, the log begins here.

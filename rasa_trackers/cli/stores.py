@@ -13,7 +13,7 @@ from rasa_trackers.cli.errors import CommandError
 from rasa_trackers.cli.places import Place, place_of
 from rasa_trackers.errors import is_store_error
 from rasa_trackers.event_log import EventLog, Page
-from rasa_trackers.paging import pages_newest_first
+from rasa_trackers.paging import pages_of_one_state, read_one_state
 from rasa_trackers.retries import DeadlineLog
 from rasa_trackers.store_options import redact
 from rasa_trackers.threads import Threads
@@ -96,14 +96,12 @@ def whole(log: EventLog, sender_id: str) -> Page:
 
     A long conversation is read in pages. Events that are appended meanwhile are left out.
     """
-    while True:
-        pages = list(pages_newest_first(log, sender_id, _WHOLE_PAGE))
-        if len(pages) == 1:
-            return pages[0]
-        # After a page that is not complete there are older events, unless somebody has
-        # rewritten or erased the conversation meanwhile.
-        if pages[-1].events:
-            break
+    pages = read_one_state(
+        *(log, sender_id),
+        lambda: list(pages_of_one_state(log, sender_id, _WHOLE_PAGE)),
+    )
+    if len(pages) == 1:
+        return pages[0]
     events = [event for page in reversed(pages) for event in page.events]
     return Page(events, complete=True, user_id=pages[0].user_id)
 

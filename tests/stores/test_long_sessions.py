@@ -21,6 +21,8 @@ from rasa_trackers.computing import LONG_CHARACTERS, LONG_EVENTS, TakesLong, in_
 from rasa_trackers.entries import entry_of
 from rasa_trackers.event_log import START
 from rasa_trackers.memory.log import MemoryEventLog
+from rasa_trackers.paging import Rewritten, read_one_state
+from rasa_trackers.rasa_versions import ConnectionException
 from rasa_trackers.retries import Deadline, DeadlineLog
 from rasa_trackers.sessions import (
     Reading,
@@ -361,6 +363,16 @@ def test_conversation_that_is_rewritten_between_two_pages_is_read_anew(read):
     found = read(bound, store, "ada", Reading("place", SessionLengths()))
     assert as_dicts(found.tracker) == dicts(events)
     assert found.position == log.read_back("ada", 1).events[-1].position
+
+
+def test_conversation_that_is_rewritten_all_the_time_is_an_error():
+    log = MemoryEventLog()
+
+    def read():
+        raise Rewritten
+
+    with pytest.raises(ConnectionException, match="one job after the other"):
+        read_one_state(log, "ada", read)
 
 
 def test_whole_conversation_of_the_command_line_is_read_anew(monkeypatch):
