@@ -10,7 +10,12 @@ import random
 import time
 from typing import Callable, Iterator, List, Optional, Sequence, TypeVar
 
-from rasa_trackers.errors import release_frames, store_error, store_unavailable
+from rasa_trackers.errors import (
+    AppendInDoubt,
+    release_frames,
+    store_error,
+    store_unavailable,
+)
 from rasa_trackers.event_log import Conversation, Entry, EventLog, Failure, Page, User
 from rasa_trackers.store_options import redact
 
@@ -117,6 +122,9 @@ class DeadlineLog(EventLog):
         def attempt() -> Optional[int]:
             try:
                 return self._log.append(sender_id, entries, after, user)
+            except AppendInDoubt:
+                self.is_in_doubt = True
+                return None
             except Exception:
                 self.is_in_doubt = True
                 raise

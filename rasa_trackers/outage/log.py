@@ -17,6 +17,7 @@ import time
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from rasa_trackers.errors import (
+    AppendInDoubt,
     is_unavailable,
     release_frames,
     says_away,
@@ -116,6 +117,9 @@ class OutageLog(EventLog):
         self._availabilities: Dict[str, Availability] = {}
         #: Calls to the database that are under way, by their threads.
         self._under_way: Dict[int, _UnderWay] = {}
+        #: Where saves of this outage have supposed the log's end, the earliest of each
+        #: conversation.
+        self._attempts: Dict[str, int] = {}
         #: Called when calls that wait for the server are to begin again, without it.
         self.on_outage: Callable[[], None] = lambda: None
 
@@ -193,34 +197,38 @@ class OutageLog(EventLog):
         user: Optional[User] = None,
     ) -> Optional[int]:
         availability = self._availability_of(sender_id)
-        if self._asks(availability):
-            try:
-                return self._append(sender_id, entries, after, user)
-            except Exception:
-                # It may have been carried out. The hand-over compares.
-                if not availability.is_away:
-                    raise
-        return self._keep(sender_id, entries, after, user)
-
-    def _append(
-        self,
-        sender_id: str,
-        entries: Sequence[Entry],
-        after: int,
-        user: Optional[User],
-    ) -> Optional[int]:
-        """Append to the log in the database."""
-        self._hand_over(sender_id)
+        if not self._asks(availability) or not self._has_handed_over(sender_id):
+            return self._keep(sender_id, entries, after, user)
         resolved = self._resolved(sender_id, after)
         if resolved is None:
             return None
-        with self._watched(self._availability_of(sender_id), writes=True):
-            position = self._log.append(sender_id, entries, resolved, user)
+        try:
+            with self._watched(availability, writes=True):
+                position = self._log.append(sender_id, entries, resolved, user)
+        except Exception as error:
+            if not availability.is_away:
+                raise
+            # The attempt may have been carried out. The hand-over compares.
+            position = self._keep(sender_id, entries, resolved, user)
+            if position is None:
+                # What is known of the log here may have what was appended.
+                raise AppendInDoubt from error
+            return position
         if position is not None and self.spool is not None:
             self._recent.note_append(
                 sender_id, entries, resolved, position, user and user.user_id
             )
         return position
+
+    def _has_handed_over(self, sender_id: str) -> bool:
+        """Store what waits of a conversation; ``False`` if the database is away."""
+        try:
+            self._hand_over(sender_id)
+        except Exception:
+            if not self._availability_of(sender_id).is_away:
+                raise
+            return False
+        return True
 
     def replace(
         self,
@@ -357,8 +365,9 @@ class OutageLog(EventLog):
         if not self.keeps_users:
             user = None
         copy: Optional[Page] = None
+        resolved = self._resolved(sender_id, after)
+        attempted = self._earliest_attempt(sender_id, resolved)
         if not self.spool.waits(sender_id):
-            resolved = self._resolved(sender_id, after)
             if resolved is None:
                 return None
             after = resolved
@@ -367,10 +376,23 @@ class OutageLog(EventLog):
                 return None
         if not entries:
             return after  # without events there is nothing to lose
-        position = self.spool.append(sender_id, entries, after, user, copy or _NOTHING)
+        position = self.spool.append(
+            sender_id, entries, after, user, copy or _NOTHING, attempted=attempted
+        )
         if not self._availability_of(sender_id).is_away:  # it has ended meanwhile
             self._drain_in_background()
         return position
+
+    def _earliest_attempt(self, sender_id: str, after: Optional[int]) -> Optional[int]:
+        """The earliest end of the log that saves of a conversation have named lately.
+
+        An append there may have been carried out without an answer, by this save or by
+        one before it. The copy that this save is compared with need not show that.
+        """
+        if after is not None:
+            named = self._attempts.get(sender_id, after)
+            self._attempts[sender_id] = min(named, after)
+        return self._attempts.get(sender_id)
 
     def _read_without_database(
         self, sender_id: str, limit: Optional[int], before: Optional[int]
@@ -605,6 +627,7 @@ class OutageLog(EventLog):
         if self._handover is not None and self.spool is not None:
             self._hand_over_all()
             if not self.is_away:
+                self._attempts.clear()
                 self.spool.erase_copies()
             conversations, events = self._handover.take_totals()
         availability = self._availability_of_part(part)

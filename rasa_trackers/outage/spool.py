@@ -198,6 +198,8 @@ class Spool:
         after: int,
         user: Optional[User],
         copy: Page,
+        *,
+        attempted: Optional[int] = None,
     ) -> Optional[int]:
         """Keep entries that come after ``after``.
 
@@ -208,6 +210,9 @@ class Spool:
                 the conversation waits yet, otherwise in the spool.
             user: The user whose conversation it is from now on.
             copy: The newest events of the log in the database, as far as is known.
+            attempted: The earliest position behind which an attempt to append these
+                entries to the database may have been carried out; ``after`` if that is
+                not told.
 
         Returns:
             The position of the last entry; ``None`` if the conversation ends elsewhere.
@@ -217,11 +222,11 @@ class Spool:
         """
         with self._lock, self._errors(), self._transaction():
             known = self._read(sender_id)
-            if known is not None and after < known.after:
-                # The caller's attempt may have been carried out there.
+            earliest = after if attempted is None else min(attempted, after)
+            if known is not None and earliest < known.after:
                 self._connection.execute(
                     "UPDATE conversations SET after = ? WHERE sender_id = ?",
-                    (after, sender_id),
+                    (earliest, sender_id),
                 )
             # The position of an entry that is in the database by now has another name.
             if after >= SPOOLED if known is None else known.last != after:
@@ -230,7 +235,7 @@ class Spool:
             if known is None:
                 self._connection.execute(
                     "INSERT INTO conversations VALUES (?, ?, ?, ?)",
-                    (sender_id, after, _dumped(copy), json.dumps(user)),
+                    (sender_id, earliest, _dumped(copy), json.dumps(user)),
                 )
             elif user is not None:
                 started = known.user and known.user.conversation_started

@@ -24,6 +24,8 @@ class Connection(EventLog):
         self.database = database
         self.state = UP
         self.random = random.Random(0)
+        #: What the process does beside a call whose reply is lost.
+        self.beside: Callable[[], object] = lambda: None
         self._late: List[Tuple[Callable[..., Any], Any]] = []
 
     def _call(
@@ -35,6 +37,11 @@ class Connection(EventLog):
             chance = self.random.random()
             if chance < 0.4:
                 method(*args)
+                if writes and self.random.random() < 0.5:
+                    # The other call is answered.
+                    self.state = UP
+                    self.beside()
+                    self.state = REPLIES_LOST
             elif chance < 0.6 and writes:
                 self._late.append((method, args))
             raise Gone(self.state)

@@ -12,7 +12,16 @@ from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
 
-from outage.flaky import READ_ONLY, REFUSED, UP, Connection, FakeProbe, entry, texts
+from outage.flaky import (
+    READ_ONLY,
+    REFUSED,
+    UP,
+    Connection,
+    FakeProbe,
+    Gone,
+    entry,
+    texts,
+)
 from rasa_trackers import retries
 from rasa_trackers.appending import append_once
 from rasa_trackers.errors import is_unavailable, store_unavailable
@@ -21,6 +30,7 @@ from rasa_trackers.memory.log import MemoryEventLog
 from rasa_trackers.outage import availability
 from rasa_trackers.outage.log import OutageLog
 from rasa_trackers.outage.spool import Spool
+from rasa_trackers.paging import end_of
 from rasa_trackers.retries import Deadline, DeadlineLog
 from rasa_trackers.threads import Threads, _watchdog
 
@@ -195,6 +205,71 @@ def test_hand_over_compares_from_the_earliest_attempt_on(database, open_log):
     database.state = UP
     until(is_stored(log))
     assert texts(database, "ada") == ["a", "late", "mine"]
+
+
+def save_once(log: OutageLog, text: str, after: int) -> None:
+    """Append an event as a save does that knows where the log ends."""
+    append_once(
+        *(DeadlineLog(log, Deadline(TIMEOUT)), "ada", [entry(text)], after),
+        user=None,
+        user_of_new_log=None,
+        is_uncertain=False,
+    )
+
+
+def lose_the_next_answer(
+    database: Connection, meanwhile: Callable[[], object]
+) -> List[Any]:
+    """Let the next append be carried out, and the database go away before it answers."""
+    append, done = database.database.append, []
+
+    def append_and_go(*arguments: Any) -> None:
+        database.database.append = append
+        done.append(append(*arguments))
+        meanwhile()
+        database.state = READ_ONLY
+        raise Gone(READ_ONLY)
+
+    database.database.append = append_and_go
+    return done
+
+
+def test_attempt_that_others_here_have_read_already_is_stored_once(database, open_log):
+    """Another call of this process has read what the lost answer was about."""
+    log = open_log()
+    end = log.append("ada", [entry("a")], START)
+    done = lose_the_next_answer(database, meanwhile=lambda: log.read_back("ada"))
+    save_once(log, "mine", end)
+    database.state = UP
+    until(is_stored(log))
+    assert done[0] is not None
+    assert texts(database, "ada") == ["a", "mine"]
+
+
+def test_attempt_that_the_copy_does_not_reach_is_stored_once(database, open_log):
+    """The copy has only what others have appended after it."""
+    log = open_log()
+    end = log.append("ada", [entry("a")], START)
+
+    def others_go_on() -> None:
+        last = end_of(database.database.read_back("ada").events)
+        MemoryEventLog.append(database.database, "ada", [entry("other")], last)
+        log._recent.forget("ada")
+        log.read_back("ada", limit=1)
+
+    def gone(*_: object) -> None:
+        raise Gone(READ_ONLY)
+
+    done = lose_the_next_answer(database, meanwhile=others_go_on)
+    read_back = database.read_back
+    database.read_back = lambda *arguments: (
+        read_back(*arguments) if database.state == UP else gone()
+    )
+    save_once(log, "mine", end)
+    database.state = UP
+    until(is_stored(log))
+    assert done[0] is not None
+    assert texts(database, "ada") == ["a", "mine", "other"]
 
 
 def test_without_a_spool_a_read_only_database_is_read_at_once(
