@@ -30,6 +30,7 @@ def seconds_a_turn(turns: int = 500) -> float:
         probe=mock.Mock(),
         spool=Spool(None, _BYTES),
         recent_bytes=_BYTES,
+        reads_newer=True,
         record_exp=None,
         timeout=10.0,
     )

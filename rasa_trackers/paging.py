@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from typing import Callable, Iterator, Optional, Sequence, TypeVar
+from typing import Callable, Iterator, List, Optional, Sequence, TypeVar
 
 from rasa_trackers.computing import LONG_CHARACTERS, LONG_EVENTS
 from rasa_trackers.errors import store_unavailable
@@ -81,6 +81,11 @@ def fitting(limit: int, events: int, text: int) -> int:
         text: How long their texts are together.
     """
     return max(1, min(limit, LONG_CHARACTERS * events // text)) if text else limit
+
+
+def texts_of(events: Sequence[Stored]) -> List[str]:
+    """The texts of stored events."""
+    return list(map(_DATA, events))
 
 
 def characters(events: Sequence[Stored]) -> int:

@@ -10,6 +10,7 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tup
 from rasa_trackers import rasa_versions
 from rasa_trackers.codec import DECODER, UndecodableEvent
 from rasa_trackers.computing import TakesLong, in_slices, is_long, turn_of_long
+from rasa_trackers.decoded import DecodedSession, DecodedSessions
 from rasa_trackers.event_log import Page, Stored
 from rasa_trackers.marks import mark_events
 from rasa_trackers.paging import (
@@ -88,6 +89,7 @@ class Reading(NamedTuple):
     #: The place of the log, for marks.
     place: str
     lengths: SessionLengths
+    decoded: DecodedSessions
     #: How many of the newest events to read; ``None`` for no limit.
     most: Optional[int] = None
 
@@ -217,10 +219,12 @@ def _tracker_of(
     events: List[Event] = []
     text = 0
     newest: Optional[Page] = None
+    place, lengths, decoded, _ = pages.reading
+    session = decoded.of(sender_id)
     for run in runs:
         newest = newest or run
         text += characters(run.events)
-        events = _decoded(log, sender_id, run.events) + events
+        events = _decoded(log, sender_id, session, run.events) + events
         tracker = rasa_versions.new_tracker(store, sender_id, newest.user_id)
         if _applied(log.deadline, tracker, events, is_all=run.complete):
             break
@@ -229,8 +233,8 @@ def _tracker_of(
             return None
         tracker = rasa_versions.new_tracker(store, sender_id, newest.user_id)
         _applied(log.deadline, tracker, events, is_all=True)
-    place, lengths, _ = pages.reading
     lengths.note(sender_id, len(events), text)
+    decoded.keep(sender_id, session)
     # A bounded tracker has the newest ones alone.
     events = list(tracker.events)
     position = newest.events[-1].position
@@ -271,14 +275,16 @@ def _applied(
     return all(in_slices(deadline, events, apply))
 
 
-def _decoded(log: DeadlineLog, sender_id: str, stored: List[Stored]) -> List[Event]:
+def _decoded(
+    log: DeadlineLog, sender_id: str, session: DecodedSession, stored: List[Stored]
+) -> List[Event]:
     """The events of stored texts. Damaged ones are skipped, with a warning."""
     skipped: List[str] = []
     begin = 0
 
     def decode(some: Sequence[str]) -> List[Event]:
         nonlocal begin
-        found, errors = DECODER.decode_all(some)
+        found, errors = session.decode_all(some)
         skipped.extend(
             f"event {stored[begin + index].position}: {error}"
             for index, error in errors.items()

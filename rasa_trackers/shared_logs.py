@@ -75,6 +75,7 @@ class SharedLog:
                 probe=Probe(self._backend, values, self._keep_users),
                 spool=_spool(values, made.place),
                 recent_bytes=values["recent_bytes"],
+                reads_newer=values["read_newer"],
                 record_exp=values["record_exp"],
                 timeout=timeout,
                 secrets=made.secrets,

@@ -288,7 +288,15 @@ COMMON = (
         byte_count,
         50_000_000,
         "Bytes of memory for copies of recent conversations, which go on while the "
-        "database is away.",
+        "database is away; and as many again for decoded long sessions.",
+    ),
+    Option(
+        "read_newer",
+        flag,
+        True,
+        "Whether a read of a long session asks for its newest 30 events alone, and takes "
+        "the older ones from the copy of this process. Set it to false where rows are "
+        "changed by hand, and the assistant must see that at once.",
     ),
     Option(
         "max_event_bytes",

@@ -27,6 +27,7 @@ from typing import (
 
 from rasa_trackers import rasa_versions, sessions, shared_logs, store_options
 from rasa_trackers.backend import Backend
+from rasa_trackers.decoded import DecodedSessions
 from rasa_trackers.errors import store_error
 from rasa_trackers.faces import AsyncFace, PlainFace
 from rasa_trackers.identities import (
@@ -135,6 +136,7 @@ class EventLogTrackerStore(TrackerStore):
             self, self.backend, values, rasa_versions.KNOWS_USERS
         )
         self._session_lengths = sessions.SessionLengths()
+        self._decoded = DecodedSessions(values["recent_bytes"])
         #: Read where events are encoded.
         self.max_event_bytes: Optional[int] = values["max_event_bytes"]
         self._max_session_events: Optional[int] = values["max_session_events"]
@@ -192,7 +194,7 @@ class EventLogTrackerStore(TrackerStore):
     ) -> Optional[DialogueStateTracker]:
         checked = text_of_sender_id(sender_id)
         place = self._shared.place
-        reading = sessions.Reading(place, self._session_lengths, most)
+        reading = sessions.Reading(place, self._session_lengths, self._decoded, most)
         async with self._face.turn_to_read(checked):
             read = await self._face.run(
                 read_tracker,
@@ -331,6 +333,7 @@ class EventLogTrackerStore(TrackerStore):
             ConnectionException: when the server could not be reached in time.
         """
         checked = checked_sender_id(self._shared.log, sender_id)
+        self._decoded.forget(checked)
         async with self._face.turn(checked):
             erased = await self._face.run(_delete, checked)
         logger.info(
@@ -361,6 +364,7 @@ class EventLogTrackerStore(TrackerStore):
                 is open whether it was done; it can be repeated.
             RasaException: when an event cannot be stored.
         """
+        self._decoded.forget(str(tracker.sender_id))
         async with self._face.turn(str(tracker.sender_id)):
             await self._face.run(
                 rewrite,

@@ -34,9 +34,9 @@ from rasa_trackers.event_log import (
 from rasa_trackers.outage.availability import Availability
 from rasa_trackers.outage.handover import Handover
 from rasa_trackers.outage.probe import Probe
-from rasa_trackers.outage.recent import RecentConversations, newest
+from rasa_trackers.outage.recent import NEWER, RecentConversations, newest
 from rasa_trackers.outage.spool import SPOOLED, Spool
-from rasa_trackers.paging import end_of
+from rasa_trackers.paging import FIRST_PAGE, end_of
 from rasa_trackers.store_options import redact
 
 logger = logging.getLogger(__name__)
@@ -60,9 +60,9 @@ class _UnderWay(NamedTuple):
 class OutageLog(EventLog):
     """A log that goes on while its database is away.
 
-    Two differences from the contract while it is away: a page has no events that are
-    older than the copy of the conversation, and is complete there; and a page is never
-    cut between events that wait.
+    Two differences from the contract while the database is away: a page has no events
+    that are older than the copy of the conversation, and is complete there; and a page is
+    never cut between events that wait.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class OutageLog(EventLog):
         probe: Probe,
         spool: Optional[Spool],
         recent_bytes: int,
+        reads_newer: bool,
         record_exp: Optional[float],
         timeout: float,
         secrets: Sequence[Optional[str]] = (),
@@ -83,6 +84,8 @@ class OutageLog(EventLog):
             probe: Looks whether the server is there.
             spool: Keeps what is saved during an outage; ``None`` for an error instead.
             recent_bytes: Bytes of recent conversations to keep a copy of.
+            reads_newer: Whether a read of a long session takes its older events from the
+                copy.
             record_exp: Seconds after which a conversation expires.
             timeout: Seconds that the server may stay silent.
             secrets: Passwords, never to be shown.
@@ -95,7 +98,10 @@ class OutageLog(EventLog):
         #: What waits for the database; ``None`` with ``spool: off``.
         self.spool = spool
         self._secrets = secrets
-        self._recent = RecentConversations(recent_bytes if spool else 0, record_exp)
+        self._reads_newer = reads_newer
+        self._recent = RecentConversations(
+            recent_bytes if spool or reads_newer else 0, record_exp
+        )
         self._handover = (
             None
             if spool is None
@@ -214,7 +220,7 @@ class OutageLog(EventLog):
                 # What is known of the log here may have what was appended.
                 raise AppendInDoubt from error
             return position
-        if position is not None and self.spool is not None:
+        if position is not None:
             self._recent.note_append(
                 sender_id, entries, resolved, position, user and user.user_id
             )
@@ -282,15 +288,33 @@ class OutageLog(EventLog):
             try:
                 self._hand_over(sender_id)
                 with self._watched(availability):
-                    page = self._log.read_back(sender_id, limit, before)
+                    return self._read_database(sender_id, limit, before)
             except Exception:
                 if not availability.is_away:
                     raise
-            else:
-                if self.spool is not None:
-                    self._recent.note_page(sender_id, page, before)
-                return page
         return self._read_without_database(sender_id, limit, before)
+
+    def _read_database(
+        self, sender_id: str, limit: Optional[int], before: Optional[int]
+    ) -> Page:
+        """Read a page; of a long session only what the copy of it lacks."""
+        page: Optional[Page] = None
+        if self._reads_newer and before is not None:
+            page = self._recent.older(sender_id, limit, before)
+        elif self._reads_newer and limit is not None and limit > FIRST_PAGE:
+            page = self._read_newer(sender_id, limit)
+        if page is not None:
+            return page
+        page = self._log.read_back(sender_id, limit, before)
+        self._recent.note_page(sender_id, page, before)
+        return page
+
+    def _read_newer(self, sender_id: str, limit: int) -> Optional[Page]:
+        """Read what is newer than a copy, and join both; ``None`` where that fails."""
+        if not self._recent.reaches(sender_id, limit):
+            return None
+        newest_page = self._log.read_back(sender_id, NEWER)
+        return self._recent.join(sender_id, newest_page, limit)
 
     def sender_ids(self) -> Iterator[Sequence[str]]:
         self._refuse_while_a_part_is_away("listed")

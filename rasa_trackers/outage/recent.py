@@ -1,25 +1,45 @@
-"""Copies of the newest events of recent conversations."""
+"""Copies of the newest events of recent conversations.
+
+They serve an outage, and reads of long sessions while the database is there: a read asks
+for the newest events alone, and takes the older ones from the copy if that is what the
+log has. It is, where the log still has the copy's last event at the same position and with
+the same text: a log only grows, ``replace`` and ``delete`` give new positions, and no
+position is used again. What that cannot show is a change by hand, of rows that are older
+than those which are read.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from collections import OrderedDict
 from typing import Iterator, List, Optional, Sequence, Tuple
 
-from rasa_trackers.event_log import Entry, Page, Stored
-from rasa_trackers.outage.spool import Waiting, numbered
-from rasa_trackers.paging import characters, end_of
+from rasa_trackers.event_log import PAGE_SLACK, Entry, Page, Stored
+from rasa_trackers.outage.spool import Guessed, Waiting, numbered
+from rasa_trackers.paging import characters, end_of, texts_of
 
 #: Bytes that an event takes in memory beside its text.
 _OVERHEAD = 150
+#: Events to read of a conversation that has a copy: more than others add in between.
+NEWER = 30
+#: Events from which on a copy saves more than it costs.
+_WORTH_IT = 2 * NEWER
 
 
 class _Copy:
     """The newest events of a conversation."""
 
-    def __init__(self, page: Page, size: int) -> None:
-        """Keep a page of ``size`` bytes, in a list of its own."""
+    def __init__(self, page: Page, size: int, *, is_certain: bool = True) -> None:
+        """Keep a page of ``size`` bytes, in a list of its own.
+
+        Args:
+            page: The newest events.
+            size: About how many bytes they take.
+            is_certain: Whether the log is known to have had just these events at its end.
+        """
+        self.is_certain = is_certain
         self.events = list(page.events)
         self.complete = page.complete
         self.user_id = page.user_id
@@ -31,6 +51,28 @@ class _Copy:
         """The copy as it is now, in a list that no later save changes."""
         return Page(list(self.events), self.complete, self.user_id)
 
+    def newest(self, limit: Optional[int], end: int) -> Optional[Page]:
+        """The page of the events before the index ``end``; ``None`` if they are too few.
+
+        It begins at an event whose position is known, because the next page ends there.
+        """
+        wanted = 0 if limit is None else end - limit
+        if not self.complete and (limit is None or wanted < 0):
+            return None
+        begin = wanted = max(0, wanted)
+        while begin and isinstance(self.events[begin], Guessed):
+            begin -= 1
+        if wanted - begin > PAGE_SLACK:
+            return None
+        is_all = self.complete and begin == 0
+        return Page(self.events[begin:end], is_all, self.user_id if end else None)
+
+    def learn(self, page: Page) -> None:
+        """Take positions that were guessed from a page that was read."""
+        begin = len(self.events) - len(page.events)
+        if begin >= 0 and self.events[-1] == page.events[-1]:
+            self.events[begin:] = page.events
+
     def covers(self, page: Page) -> bool:
         """Whether a page that was read has nothing that the copy lacks.
 
@@ -38,7 +80,8 @@ class _Copy:
         before what the copy has.
         """
         return (
-            bool(page.events)
+            self.is_certain
+            and bool(page.events)
             and page.user_id == self.user_id
             and self.events[0].position <= page.events[0].position
             and page.events[-1].position <= self.events[-1].position
@@ -48,8 +91,7 @@ class _Copy:
 class RecentConversations:
     """What this process has read or written lately; bounded by bytes.
 
-    While the database is there, a copy is only ever written. So it need not be right
-    beyond doubt: another process may have added events since.
+    A copy may lack what another process has added since.
     """
 
     def __init__(self, max_bytes: int, record_exp: Optional[float]) -> None:
@@ -68,24 +110,84 @@ class RecentConversations:
     def get(self, sender_id: str) -> Optional[Page]:
         """The copy of a conversation, if there is one that has not expired."""
         with self._lock:
-            copy = self._copies.get(sender_id)
-            if copy is None or (
-                self._record_exp is not None
-                and time.monotonic() - copy.noted_at >= self._record_exp
-            ):
+            copy = self._live(sender_id)
+            return None if copy is None else copy.page()
+
+    def reaches(self, sender_id: str, limit: int) -> bool:
+        """Whether only :data:`NEWER` events are to be read of the ``limit`` newest ones."""
+        with self._lock:
+            copy = self._live(sender_id)
+            return (
+                copy is not None
+                and copy.is_certain
+                and len(copy.events) >= _WORTH_IT
+                and (copy.complete or len(copy.events) >= limit)
+            )
+
+    def join(self, sender_id: str, page: Page, limit: int) -> Optional[Page]:
+        """Continue the copy by the newest events of the log.
+
+        Args:
+            sender_id: The conversation.
+            page: What was read now.
+            limit: How many events are wanted.
+
+        Returns:
+            The page that :meth:`EventLog.read_back` would give; ``None`` if the copy is
+            not what the log has.
+        """
+        with self._lock:
+            copy = self._live(sender_id)
+            if copy is None or copy.events[-1] not in page.events:
                 return None
-            return copy.page()
+            known = page.events.index(copy.events[-1]) + 1
+            # Texts, because the positions of the copy may be guessed.
+            if texts_of(page.events[:known]) != texts_of(copy.events[-known:]):
+                return None
+            newer = page.events[known:]
+            self._drop(sender_id)
+            copy.events += newer
+            copy.size += _size(newer)
+            copy.user_id = page.user_id
+            self._put(sender_id, copy)
+            return copy.newest(limit, len(copy.events))
+
+    def older(
+        self, sender_id: str, limit: Optional[int], before: int
+    ) -> Optional[Page]:
+        """The page that ends before an event of the copy; ``None`` if it has too little.
+
+        Whoever names that event has read it in the log, and all before it was then as it
+        is in the copy.
+        """
+        with self._lock:
+            copy = self._live(sender_id)
+            if copy is None or not copy.is_certain:
+                return None
+            end = bisect_left(copy.events, (before,))
+            if end == len(copy.events) or copy.events[end].position != before:
+                return None
+            if isinstance(copy.events[end], Guessed):
+                return None
+            return copy.newest(limit, end)
 
     def note_page(self, sender_id: str, page: Page, before: Optional[int]) -> None:
         """Keep what was read of a conversation."""
         with self._lock:
             copy = self._copies.get(sender_id)
             if before is not None:
-                if copy is not None and copy.events[0].position == before:
-                    older = Page(page.events + copy.events, page.complete, copy.user_id)
-                    self._put(sender_id, _Copy(older, copy.size + _size(page.events)))
+                if copy is None or copy.events[0].position != before:
+                    return
+                if not page.events:
+                    # The log was rewritten, unless the copy had its first event.
+                    self._drop(sender_id)
+                    return
+                older = Page(page.events + copy.events, page.complete, copy.user_id)
+                size = copy.size + _size(page.events)
+                self._put(sender_id, _Copy(older, size, is_certain=copy.is_certain))
             elif copy is not None and copy.covers(page):
                 # The usual case: this process has saved all that it reads.
+                copy.learn(page)
                 self._put(sender_id, copy)
             else:
                 self._put(sender_id, _Copy(page, _size(page.events)))
@@ -126,7 +228,9 @@ class RecentConversations:
         with self._lock:
             if waiting.follows_copy:
                 page = waiting.stored_page(position)
-                self._put(sender_id, _Copy(page, _size(page.events)))
+                # Others may have written in between.
+                copy = _Copy(page, _size(page.events), is_certain=False)
+                self._put(sender_id, copy)
             else:
                 self._drop(sender_id)
 
@@ -145,6 +249,17 @@ class RecentConversations:
         """Drop the copy of a conversation."""
         with self._lock:
             self._drop(sender_id)
+
+    def _live(self, sender_id: str) -> Optional[_Copy]:
+        """The copy of a conversation, unless it has expired."""
+        copy = self._copies.get(sender_id)
+        if (
+            copy is not None
+            and self._record_exp is not None
+            and time.monotonic() - copy.noted_at >= self._record_exp
+        ):
+            return None
+        return copy
 
     def _put(self, sender_id: str, copy: _Copy) -> None:
         self._drop(sender_id)

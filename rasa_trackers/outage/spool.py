@@ -91,10 +91,19 @@ class Waiting(NamedTuple):
         return Page(self.copy.events + new, self.copy.complete, user_id)
 
 
+class Guessed(Stored):
+    """An event whose own position is not known, only that of a later one."""
+
+    __slots__ = ()
+
+
 def numbered(texts: Sequence[str], position: int) -> List[Stored]:
     """Events of which only the last position is known; those before ascend up to it."""
     begin = position - len(texts) + 1
-    return [Stored(number, text) for number, text in enumerate(texts, begin)]
+    return [
+        *(Guessed(number, text) for number, text in enumerate(texts[:-1], begin)),
+        *(Stored(position, text) for text in texts[-1:]),
+    ]
 
 
 class Spool:

@@ -30,6 +30,7 @@ def make(
         probe=Probe(backend, values, keep_users),
         spool=Spool(folder / "spool", values["spool_bytes"]),
         recent_bytes=values["recent_bytes"],
+        reads_newer=True,
         record_exp=record_exp,
         timeout=values["timeout"],
     )

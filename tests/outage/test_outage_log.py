@@ -65,6 +65,7 @@ def open_log(database: Connection) -> Iterator[Callable[..., OutageLog]]:
             probe=FakeProbe(database),
             spool=Spool(path, max_bytes) if spool else None,
             recent_bytes=1_000_000,
+            reads_newer=True,
             record_exp=None,
             timeout=TIMEOUT,
         )
@@ -496,6 +497,7 @@ def test_part_that_is_away_is_no_outage_of_the_others(caplog):
         probe=ProbeOfCluster(cluster),
         spool=Spool(None, 1_000_000),
         recent_bytes=1_000_000,
+        reads_newer=True,
         record_exp=None,
         timeout=TIMEOUT,
     )

@@ -55,6 +55,7 @@ class Process:
             probe=FakeProbe(self.connection),
             spool=Spool(self._path, 10_000_000),
             recent_bytes=1_000_000,
+            reads_newer=True,
             record_exp=None,
             timeout=TIMEOUT,
         )

@@ -1,0 +1,276 @@
+"""A read of a long session asks for its newest events, and takes the others from a copy."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, List, Optional, Tuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from outage.flaky import REFUSED, UP, Connection, FakeProbe, entry
+from rasa_trackers.event_log import START, Page, Stored, User
+from rasa_trackers.memory.log import MemoryEventLog
+from rasa_trackers.outage import availability, recent
+from rasa_trackers.outage import log as outage_log
+from rasa_trackers.outage.log import OutageLog
+from rasa_trackers.outage.recent import RecentConversations
+from rasa_trackers.outage.spool import Spool, Waiting
+from rasa_trackers.paging import end_of, pages_newest_first, texts_of
+from servers.process import wait_until
+
+
+class GappyLog(MemoryEventLog):
+    """Positions with gaps, as in a table that holds other conversations, too."""
+
+    def append(self, sender_id, entries, after, user=None):
+        if len(entries) < 2:
+            return super().append(sender_id, entries, after, user)
+        first = super().append(sender_id, entries[:1], after, user)
+        if first is None:
+            return None
+        # The numbers that others have taken meanwhile.
+        super().append("another", entries, self._end("another"))
+        return super().append(sender_id, entries[1:], first, user)
+
+    def _end(self, sender_id: str) -> int:
+        return end_of(self.read_back(sender_id).events)
+
+
+class Reads(Connection):
+    """Notes what is asked of the database."""
+
+    def __init__(self, database: MemoryEventLog) -> None:
+        super().__init__(database)
+        self.asked: List[Tuple[Optional[int], Optional[int]]] = []
+
+    def read_back(self, sender_id, limit=None, before=None):
+        self.asked.append((limit, before))
+        return super().read_back(sender_id, limit, before)
+
+
+@pytest.fixture(autouse=True)
+def _short_sessions_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage_log, "FIRST_PAGE", 2)
+    monkeypatch.setattr(outage_log, "NEWER", 3)
+    monkeypatch.setattr(recent, "_WORTH_IT", 3)
+    monkeypatch.setattr(availability, "_PATIENCE", 0.0)
+    monkeypatch.setattr(availability, "_PROBE_INTERVAL", 0.01)
+
+
+def make(database: MemoryEventLog, **options: Any) -> OutageLog:
+    connection = Reads(database)
+    settings = {"recent_bytes": 1_000_000, "reads_newer": True, **options}
+    log = OutageLog(
+        connection,
+        probe=FakeProbe(connection),
+        spool=Spool(None, 1_000_000),
+        record_exp=None,
+        timeout=120.0,
+        **settings,
+    )
+    log.open()
+    return log
+
+
+@pytest.fixture
+def database() -> MemoryEventLog:
+    return GappyLog()
+
+
+@pytest.fixture
+def log(database: MemoryEventLog) -> Iterator[OutageLog]:
+    log = make(database)
+    yield log
+    log.close()
+
+
+def fill(log: OutageLog, count: int = 10) -> int:
+    end = START
+    for number in range(0, count, 2):
+        end = log.append("ada", [entry(str(number)), entry(str(number + 1))], end)
+    log.read_back("ada", count + 1)
+    log._log.asked.clear()
+    return end
+
+
+def asked(log: OutageLog) -> List[Any]:
+    """What was asked of the database since then."""
+    taken, log._log.asked = log._log.asked, []
+    return taken
+
+
+def test_long_session_is_read_from_where_the_copy_ends(log, database):
+    end = fill(log)
+    database.append("ada", [entry("other's")], end)
+    page = log.read_back("ada", 20)
+    assert asked(log) == [(3, None)]
+    stored = database.read_back("ada", 20)
+    assert texts_of(page.events) == texts_of(stored.events)
+    assert page.events[-1] == stored.events[-1]
+    assert page.complete
+
+
+def test_pages_before_it_come_from_the_copy(log, database):
+    fill(log)
+    pages = list(pages_newest_first(log, "ada", 4))
+    assert asked(log) == [(3, None)]
+    assert len(pages) > 1
+    found = [event for page in reversed(pages) for event in page.events]
+    assert texts_of(found) == texts_of(database.read_back("ada").events)
+
+
+def test_more_than_is_asked_for_is_read_as_before(log, database):
+    end = fill(log)
+    for number in range(5):
+        end = database.append("ada", [entry(f"other's {number}")], end)
+    assert log.read_back("ada", 20) == database.read_back("ada", 20)
+    assert asked(log) == [(3, None), (20, None)]
+
+
+@pytest.mark.parametrize("change", ["replaced", "erased", "begun anew"])
+def test_what_another_process_has_rewritten_is_read_anew(log, database, change):
+    end = fill(log)
+    new = [entry(f"new {number}") for number in range(10)]
+    if change == "replaced":
+        database.replace("ada", new, end)
+    else:
+        database.delete("ada")
+        if change == "begun anew":
+            database.append("ada", new, START)
+    for _ in range(2):
+        assert log.read_back("ada", 20) == database.read_back("ada", 20)
+
+
+def test_event_that_was_changed_by_hand_among_the_newest_is_seen(log, database):
+    fill(log)
+    stored = database._conversations["ada"].events
+    stored[-2] = stored[-2]._replace(data=entry("by hand").data)
+    assert texts_of(log.read_back("ada", 20).events) == texts_of(stored)
+
+
+def test_without_the_option_all_is_read(database):
+    log = make(database, reads_newer=False)
+    fill(log)
+    log.read_back("ada", 20)
+    assert asked(log) == [(20, None)]
+    log.close()
+
+
+def test_copy_of_a_conversation_that_began_in_an_outage_is_not_trusted(log, database):
+    """The copy has what was said in the outage; the log may have had more before."""
+    database.append("ada", [entry(f"before {number}") for number in range(9)], START)
+    log._log.state = REFUSED
+    end = START
+    for number in range(4):
+        end = log.append("ada", [entry(f"away {number}")], end)
+    log._log.state = UP
+    wait_until(lambda: not log.is_away and not log.spool.sender_ids(), "its end", 120)
+    assert log.read_back("ada", 20) == database.read_back("ada", 20)
+
+
+def stored(*numbers: int) -> List[Stored]:
+    return [Stored(number, f"event {number}") for number in numbers]
+
+
+def copies() -> RecentConversations:
+    return RecentConversations(1_000_000, None)
+
+
+def test_guessed_position_ends_no_page():
+    """The number may be the position of the event after it."""
+    recent_conversations = copies()
+    recent_conversations.note_append(
+        "ada", [entry(text) for text in "abc"], 0, 13, None
+    )
+    assert recent_conversations.older("ada", 5, 11) is None
+    assert len(recent_conversations.older("ada", 5, 13).events) == 2
+
+
+def test_page_is_not_taken_from_a_copy_of_what_was_handed_over():
+    recent_conversations = copies()
+    waiting = Waiting(0, [entry("a"), entry("b")], None, 0, Page([], True))
+    recent_conversations.note_hand_over("ada", waiting, 8)
+    assert recent_conversations.older("ada", 5, 8) is None
+    recent_conversations.note_page("ada", Page(stored(5), True), 7)
+    assert recent_conversations.older("ada", 5, 8) is None
+
+
+def test_copy_of_a_conversation_that_was_rewritten_is_dropped():
+    """Older events were asked for, and are not there any more."""
+    recent_conversations = copies()
+    recent_conversations.note_page("ada", Page(stored(5, 6), False), None)
+    recent_conversations.note_page("ada", Page([], True), 5)
+    assert recent_conversations.get("ada") is None
+
+
+def test_nothing_is_asked_twice_where_the_copy_is_too_short(log, database):
+    fill(log)
+    log._recent.forget("ada")
+    log.read_back("ada", 5)
+    asked(log)
+    log.read_back("ada", 8)
+    assert asked(log) == [(8, None)]
+
+
+def test_positions_of_a_long_append_are_learned(log):
+    log.append("ada", [entry(str(number)) for number in range(300)], START)
+    log.read_back("ada", 5)
+    log.read_back("ada", 10)
+    asked(log)
+    log.read_back("ada", 10)
+    assert asked(log) == [(3, None)]
+
+
+#: By whom, and how many events or what; the pages that are read afterwards.
+CHANGES = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["mine", "others"]), st.integers(1, 4)),
+        st.tuples(st.sampled_from(["mine", "others"]), st.integers(1, 4)),
+        st.tuples(st.just("replace"), st.integers(0, 5)),
+        st.tuples(st.just("user"), st.integers(0, 1)),
+        st.tuples(st.sampled_from(["delete", "erased by others"]), st.just(0)),
+    ),
+    min_size=5,
+    max_size=30,
+)
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(changes=CHANGES, limits=st.lists(st.integers(1, 12), min_size=30, max_size=30))
+def test_reads_give_what_the_log_has(
+    changes: List[Tuple[str, int]], limits: List[int]
+) -> None:
+    database = GappyLog()
+    log = make(database)
+    count = 0
+    for (what, number), limit in zip(changes, limits):
+        end = end_of(database.read_back("ada").events)
+        new = [entry(str(count + index)) for index in range(number)]
+        count += number
+        if what == "mine":
+            log.append("ada", new, end)
+        elif what == "others":
+            database.append("ada", new, end)
+        elif what == "replace":
+            database.replace("ada", new, end)
+        elif what == "user":
+            database.append("ada", [], end, User(f"user {number}", None))
+        elif what == "delete":
+            log.delete("ada")
+        else:
+            database.delete("ada")
+        in_log = database.read_back("ada")
+        found = []
+        for page in pages_newest_first(log, "ada", limit):
+            found = page.events + found
+            assert page.complete == (len(found) == len(in_log.events))
+            assert page.user_id == (in_log.user_id if page.events else None)
+        assert [event.data for event in found] == [
+            event.data for event in in_log.events
+        ]
+    log.close()

@@ -1,0 +1,153 @@
+"""Long sessions are decoded once, and unpickled afterwards."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Dict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasa.shared.core.events import SlotSet, UserUttered
+
+from conversations import as_dicts, conversation, dicts, tracker
+from random_events import events
+from rasa_trackers import decoded
+from rasa_trackers.codec import encode
+from rasa_trackers.computing import SLICE
+from rasa_trackers.decoded import DecodedSession, DecodedSessions
+
+LONG = conversation(1, 60)
+
+
+class Custom(SlotSet):
+    """An event of an add-on."""
+
+    type_name = "custom_slot"
+
+    @classmethod
+    def _from_parameters(cls, parameters: Dict[str, Any]) -> Any:
+        return cls(parameters["name"], parameters["value"])
+
+
+class Lossy(Custom):
+    """An event whose pickles lack an attribute."""
+
+    type_name = "lossy_slot"
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "value": None}
+
+
+class Unpicklable(Custom):
+    """An event that holds something that cannot be pickled."""
+
+    type_name = "unpicklable_slot"
+
+    @classmethod
+    def _from_parameters(cls, parameters: Dict[str, Any]) -> Any:
+        event = super()._from_parameters(parameters)
+        event.callback = lambda: None
+        return event
+
+
+def session_of(several):
+    """The texts of as many events as a run has, and one read of them."""
+    texts = [encode(event).data for event in (several * SLICE)[:SLICE]]
+    session = DecodedSession({})
+    first, errors = session.decode_all(texts)
+    assert not errors
+    return texts, session, first
+
+
+@settings(max_examples=200)
+@given(several=st.lists(events(), min_size=1, max_size=5))
+def test_pickled_events_are_equal_to_decoded_ones(several):
+    texts, session, first = session_of(several)
+    assert session.used
+    again, errors = DecodedSession(session.used).decode_all(texts)
+    assert not errors
+    for one, other in zip(first, again):
+        assert type(one) is type(other)
+        assert repr(one.__dict__) == repr(other.__dict__)  # NaN is not equal to itself
+        assert one is not other
+
+
+@pytest.mark.parametrize("kind", [Lossy, Unpicklable])
+def test_events_that_a_pickle_would_change_are_decoded_each_time(kind):
+    _, session, first = session_of([kind("name", "value")])
+    assert not session.used
+    assert [event.value for event in first] == ["value"] * SLICE
+
+
+def test_event_of_an_addon_is_kept():
+    _, session, _ = session_of([Custom("name", "value")])
+    assert session.used
+
+
+def test_run_of_which_one_text_has_changed_is_decoded():
+    texts, session, _ = session_of([SlotSet("name", "old")])
+    changed = [*texts[:-1], encode(SlotSet("name", "new")).data]
+    found, _ = DecodedSession(session.used).decode_all(changed)
+    assert [event.value for event in found] == ["old"] * (SLICE - 1) + ["new"]
+
+
+def test_damaged_event_is_told_each_time():
+    texts, _, _ = session_of([SlotSet("name", "value")])
+    session = DecodedSession({})
+    for _ in range(2):
+        found, errors = session.decode_all([*texts[:-1], "{"])
+        assert (len(found), list(errors)) == (SLICE - 1, [SLICE - 1])
+    assert not session.used
+
+
+def test_only_so_many_bytes_are_kept():
+    _, session, _ = session_of([SlotSet("name", "value")])
+    (run,) = session.used.values()
+    sessions = DecodedSessions(2 * run.size)
+    for sender_id in ("a", "b", "a", "c"):
+        sessions.keep(sender_id, session)
+    assert [len(sessions.of(each)._known) for each in "abc"] == [1, 0, 1]
+    DecodedSessions(run.size - 1).keep("a", session)
+    sessions.forget("a")
+    assert not sessions.of("a")._known
+
+
+async def test_long_session_is_decoded_once(store, monkeypatch):
+    await store.save(tracker("ada", LONG))
+    first = await store.retrieve("ada")
+    texts = []
+    decode_all = decoded.DECODER.decode_all
+    monkeypatch.setattr(
+        decoded.DECODER,
+        "decode_all",
+        lambda some: texts.extend(some) or decode_all(some),
+    )
+    again = await store.retrieve("ada")
+    assert 0 < len(texts) < SLICE < len(LONG)
+    assert as_dicts(again) == as_dicts(first) == dicts(LONG)
+    assert again.events[0] is not first.events[0]
+
+
+async def test_what_an_action_changes_in_a_tracker_is_not_kept(store):
+    """Rasa changes events in place."""
+    await store.save(tracker("ada", LONG))
+    for _ in range(2):
+        retrieved = await store.retrieve("ada")
+        assert as_dicts(retrieved) == dicts(LONG)
+        for event in retrieved.events:
+            if isinstance(event, UserUttered):
+                event.text = "changed"
+
+
+@pytest.mark.parametrize("erase", ["delete", "update"])
+async def test_erased_conversation_is_not_kept(store, erase):
+    await store.save(tracker("ada", LONG))
+    retrieved = await store.retrieve("ada")
+    assert store._decoded.of("ada")._known
+    if erase == "delete":
+        await store.delete("ada")
+    else:
+        shorter = tracker("ada", copy.deepcopy(list(retrieved.events)[-2:]))
+        await store.update(shorter)
+    assert not store._decoded.of("ada")._known
