@@ -46,6 +46,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # calls, on every backend.
 EVERYWHERE = [
     "tests/stores/test_codec.py",
+    "tests/stores/test_decoded.py",
     "tests/stores/test_memory.py",
     "tests/stores/test_tracker_store.py",
 ]
