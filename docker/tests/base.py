@@ -9,7 +9,8 @@ import sysconfig
 from pathlib import Path
 from typing import List
 
-from engine import Engine, run
+from engine import CHECKOUT, Engine, run
+from pythons import Generation
 
 RELEASE = "bookworm"
 DEBIAN_IMAGE = "debian:12"
@@ -38,13 +39,15 @@ def build_debian(engine: Engine) -> str:
     return DEBIAN_IMAGE
 
 
-def build_rasa(engine: Engine, tag: str, rasa: str, python: str, compiled: str) -> str:
+def build_rasa(
+    engine: Engine, tag: str, generation: Generation, python: str, compiled: str
+) -> str:
     """Build an image with Rasa upon Debian's.
 
     Args:
         engine: Where to.
         tag: Its name.
-        rasa: Requirement, such as `rasa==3.6.21`.
+        generation: Which Rasa.
         python: The interpreter's path in Debian's image.
         compiled: The folder of site-packages that is compiled. For everything in it
             this takes as long as it saves in three starts of Rasa; pip should be
@@ -61,7 +64,8 @@ def build_rasa(engine: Engine, tag: str, rasa: str, python: str, compiled: str) 
         context,
         {
             "DEBIAN": DEBIAN_IMAGE,
-            "RASA": rasa,
+            "RASA": generation.rasa,
+            "LOCK": generation.lock,
             "PYTHON": python,
             "COMPILED": compiled,
         },
@@ -71,11 +75,15 @@ def build_rasa(engine: Engine, tag: str, rasa: str, python: str, compiled: str) 
 
 
 def uv_mounts() -> List[str]:
-    """For builds that install with uv: this machine's, and the wheels that it has."""
+    """For builds that install with uv: this machine's, its wheels, and the hashes."""
     uv = shutil.which("uv")
     assert uv
     cache = run(uv, "cache", "dir").strip()
-    return [f"{uv}:/usr/local/bin/uv:ro", f"{cache}:/uv-cache"]
+    return [
+        f"{uv}:/usr/local/bin/uv:ro",
+        f"{cache}:/uv-cache",
+        f"{CHECKOUT / 'requirements'}:/requirements:ro",
+    ]
 
 
 def make_debian(archive: Path) -> None:

@@ -1,7 +1,6 @@
 """Images are built and run for real; what is missing for that is an error, no skip."""
 
 import json
-import os
 import subprocess
 import sysconfig
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ import compose
 import images
 import instant_client
 from engine import CHECKOUT, Engine, compose_services, run
+from pythons import OPEN_SOURCE, PRO
 
 pytest_plugins = ["hanging"]
 
@@ -55,15 +55,14 @@ def builds(engine: Engine, debian_image: str) -> Iterator[Dict[str, "Future[Any]
     """Images that are built two at a time, while tests run that need none of them."""
     with ThreadPoolExecutor(2) as pool:
         python = f"/opt/python/bin/python{sysconfig.get_python_version()}"
-        rasa, pro = os.environ["RASA"], os.environ["RASA_PRO"]
         yield {
             "rasa": pool.submit(
-                base.build_rasa, engine, RASA_IMAGE, rasa, python, compiled="."
+                base.build_rasa, engine, RASA_IMAGE, OPEN_SOURCE, python, compiled="."
             ),
             "stores": pool.submit(images.build, engine, debian_image),
             # On Debian's own Python.
             "pro": pool.submit(
-                base.build_rasa, engine, PRO_IMAGE, pro, "/usr/bin/python3", "pip"
+                base.build_rasa, engine, PRO_IMAGE, PRO, "/usr/bin/python3", "pip"
             ),
         }
         pool.shutdown(cancel_futures=True)

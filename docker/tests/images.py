@@ -13,11 +13,9 @@ from engine import Engine, compose_services, run
 from servers import wheels
 
 # Of the age of the image mongo:7.0.14, and of the version of mongo-express:1.0.2. The
-# overrides are for what the latter asks for in ways that npm does not know.
-NODE_PACKAGES = {
-    "dependencies": {"mongosh": "2.3.1", "mongo-express": "1.0.2"},
-    "overrides": {"bootstrap-paginator": "1.0.2", "mongodb-query-parser": "2.4.6"},
-}
+# overrides are for what the latter asks for in ways that npm does not know. `nox -s pin`
+# makes package-lock.json, which has the hashes.
+NODE_PACKAGES = Path(__file__).with_name("npm")
 TOOLS_IMAGE = "stores:tools"
 
 
@@ -67,12 +65,13 @@ def _node_modules() -> Path:
     """Folder with mongosh and mongo-express, fetched at the first call."""
 
     def install(folder: Path) -> None:
-        described = json.dumps({"private": True, **NODE_PACKAGES})
-        (folder / "package.json").write_text(described, encoding="ascii")
-        options = ("--omit=dev", "--ignore-scripts", "--no-package-lock", "--no-audit")
-        run(_node("node"), _npm(), "install", *options, cwd=str(folder))
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy2(str(NODE_PACKAGES / name), str(folder))
+        options = ("--omit=dev", "--ignore-scripts", "--no-audit")
+        run(_node("node"), _npm(), "ci", *options, cwd=str(folder))
 
-    versions = NODE_PACKAGES["dependencies"].items()
+    described = json.loads((NODE_PACKAGES / "package.json").read_text("utf-8"))
+    versions = described["dependencies"].items()
     name = "-".join(f"{package}-{version}" for package, version in versions)
     return wheels.made_once(name, install)
 

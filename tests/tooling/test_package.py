@@ -122,33 +122,3 @@ def test_readme_has_the_two_commands_each_alone_on_its_line():
     lines = README.read_text(encoding="utf-8").splitlines()
     for session in ("demo", "tests"):
         assert len([line for line in lines if line.endswith(f" nox -s {session}")]) == 1
-
-
-REQUIREMENTS = sorted((CHECKOUT / "requirements").glob("*.txt"))
-
-
-@pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.name)
-def test_each_requirement_has_a_version_and_hashes(path):
-    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
-    pinned = [line for line in text.splitlines() if line[:1] not in ("", " ", "#")]
-    assert pinned
-    for line in pinned:
-        assert re.match(r"[\w.-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", line), line
-
-
-@pytest.mark.parametrize(
-    "path", ["README.md", "docker/Dockerfile", "docker/oracle/Dockerfile"]
-)
-def test_what_is_fetched_as_root_is_pinned(path):
-    text = (CHECKOUT / path).read_text(encoding="utf-8").replace("\\\n", " ")
-    lines = text.splitlines()
-    commands = [
-        command
-        for line in lines
-        if line.startswith(("RUN ", "python3 "))
-        for command in line.split("&&")
-        if re.search(r"\bpip (install|wheel)\b", command)
-    ]
-    assert commands
-    for command in commands:
-        assert "--require-hashes" in command or "--no-index" in command, command
