@@ -6,15 +6,17 @@ to unpickle and 2.8 ms to decode (Rasa 3.6.21 on Python 3.10; 1.3 and 4.5 ms in 
 3.21.0 on 3.11). Rasa changes events in place, so each tracker gets objects of its own.
 
 A run is found again by its texts, all of which are compared. So what another process has
-changed or erased is never given from here.
+changed or erased is never given from here. Only Rasa's own events are kept: a pickle of
+another one may lose something, or not be readable.
 """
 
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
 from collections import OrderedDict
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Type
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from rasa_trackers.codec import DECODER, UndecodableEvent
 from rasa_trackers.computing import SLICE
@@ -33,7 +35,8 @@ class _Run(NamedTuple):
     @property
     def size(self) -> int:
         """About how many bytes it takes."""
-        return len(self.pickled) + sum(map(len, self.texts)) + _OVERHEAD * SLICE
+        texts = sum(map(sys.getsizeof, self.texts))
+        return len(self.pickled) + texts + _OVERHEAD * SLICE
 
 
 #: The runs of one session, by the text that each begins with.
@@ -59,17 +62,16 @@ class DecodedSessions:
         """What is known of a session, for one read of it."""
         with self._lock:
             runs, _ = self._sessions.get(sender_id, ({}, 0))
-        return DecodedSession(runs)
+        return DecodedSession(runs, self._max_bytes)
 
     def keep(self, sender_id: str, session: DecodedSession) -> None:
         """Keep what a read has used, and nothing else of that conversation."""
-        size = sum(run.size for run in session.used.values())
         with self._lock:
             self._drop(sender_id)
-            if not size or size > self._max_bytes:
+            if not session.used:
                 return
-            self._sessions[sender_id] = session.used, size
-            self._bytes += size
+            self._sessions[sender_id] = session.used, session.size
+            self._bytes += session.size
             while self._bytes > self._max_bytes:
                 self._drop(next(iter(self._sessions)))
 
@@ -86,15 +88,19 @@ class DecodedSessions:
 class DecodedSession:
     """Decodes the events of one session, those of before from their pickles."""
 
-    def __init__(self, known: _Runs) -> None:
+    def __init__(self, known: _Runs, max_bytes: int) -> None:
         """Begin a read of a session.
 
         Args:
             known: The runs that were kept of it.
+            max_bytes: Bytes that may be kept of it.
         """
         self._known = known
+        self._max_bytes = max_bytes
         #: The runs that this read has come by.
         self.used: _Runs = {}
+        #: About how many bytes they take.
+        self.size = 0
 
     def decode_all(
         self, texts: Sequence[str]
@@ -104,29 +110,21 @@ class DecodedSession:
             return DECODER.decode_all(texts)
         run = self._known.get(texts[0])
         if run is not None and run.texts == texts:
-            self.used[texts[0]] = run
-            # What this process itself has pickled.
+            self._use(run)
+            # What this process itself has pickled, of Rasa's own classes.
             return pickle.loads(run.pickled), {}  # noqa: S301
         events, errors = DECODER.decode_all(texts)
-        pickled = None if errors else _pickled(events)
-        if pickled is not None:
-            self.used[texts[0]] = _Run(list(texts), pickled)
+        if not errors and self.size < self._max_bytes and all(map(_is_rasas, events)):
+            self._use(_Run(list(texts), pickle.dumps(events, pickle.HIGHEST_PROTOCOL)))
         return events, errors
 
-
-def _pickled(events: List[Event]) -> Optional[bytes]:
-    """A pickle; ``None`` where it need not give equal events."""
-    if not all(map(_is_plain, set(map(type, events)))):
-        return None
-    try:
-        return pickle.dumps(events, pickle.HIGHEST_PROTOCOL)
-    except Exception:  # noqa: BLE001 - a custom event may hold anything
-        return None
+    def _use(self, run: _Run) -> None:
+        self.size += run.size
+        if self.size <= self._max_bytes:
+            self.used[run.texts[0]] = run
+        else:
+            self.used.clear()  # of a session that is too long, all is decoded
 
 
-def _is_plain(kind: Type[Event]) -> bool:
-    """Whether a pickle of such an event has all its attributes, and nothing else."""
-    return all(
-        getattr(kind, name, None) is getattr(object, name, None)
-        for name in ("__reduce_ex__", "__reduce__", "__getstate__", "__setstate__")
-    )
+def _is_rasas(event: Event) -> bool:
+    return type(event).__module__.startswith("rasa.")

@@ -30,6 +30,8 @@ from rasa_trackers.retries import Deadline, DeadlineLog
 
 logger = logging.getLogger(__name__)
 
+#: Keeps nothing.
+NOTHING_DECODED = DecodedSessions(0)
 #: Events that a session gains between two reads.
 _TURN = 30
 #: Longer sessions whose length is remembered: 1 MB.
@@ -219,7 +221,9 @@ def _tracker_of(
     events: List[Event] = []
     text = 0
     newest: Optional[Page] = None
-    place, lengths, decoded, _ = pages.reading
+    place, lengths, decoded, most = pages.reading
+    if most is not None:
+        decoded = NOTHING_DECODED  # the beginning of a cut session moves
     session = decoded.of(sender_id)
     for run in runs:
         newest = newest or run
@@ -230,6 +234,7 @@ def _tracker_of(
             break
     else:
         if newest is None:
+            decoded.forget(sender_id)
             return None
         tracker = rasa_versions.new_tracker(store, sender_id, newest.user_id)
         _applied(log.deadline, tracker, events, is_all=True)

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from rasa_trackers.backend import Backend, MadeLog
+from rasa_trackers.decoded import DecodedSessions
 from rasa_trackers.errors import is_unavailable
 from rasa_trackers.outage.log import OutageLog
 from rasa_trackers.outage.probe import Probe
 from rasa_trackers.outage.spool import Spool
 from rasa_trackers.retries import DeadlineLog
+from rasa_trackers.sessions import SessionLengths
 from rasa_trackers.threads import Threads
 from rasa_trackers.turns import Turns
 
@@ -87,6 +89,9 @@ class SharedLog:
             secrets=made.secrets,
             prepare=self._open_in_child if in_child else None,
         )
+        #: What is known of sessions that were read.
+        self.session_lengths = SessionLengths()
+        self.decoded = DecodedSessions(values["recent_bytes"])
         self._made = made
         if self.outage is not None:
             self.threads.watch(self.outage)

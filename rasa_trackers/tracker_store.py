@@ -27,7 +27,6 @@ from typing import (
 
 from rasa_trackers import rasa_versions, sessions, shared_logs, store_options
 from rasa_trackers.backend import Backend
-from rasa_trackers.decoded import DecodedSessions
 from rasa_trackers.errors import store_error
 from rasa_trackers.faces import AsyncFace, PlainFace
 from rasa_trackers.identities import (
@@ -135,8 +134,6 @@ class EventLogTrackerStore(TrackerStore):
         self._shared, self._release = shared_logs.acquire(
             self, self.backend, values, rasa_versions.KNOWS_USERS
         )
-        self._session_lengths = sessions.SessionLengths()
-        self._decoded = DecodedSessions(values["recent_bytes"])
         #: Read where events are encoded.
         self.max_event_bytes: Optional[int] = values["max_event_bytes"]
         self._max_session_events: Optional[int] = values["max_session_events"]
@@ -194,12 +191,13 @@ class EventLogTrackerStore(TrackerStore):
     ) -> Optional[DialogueStateTracker]:
         checked = text_of_sender_id(sender_id)
         place = self._shared.place
-        reading = sessions.Reading(place, self._session_lengths, self._decoded, most)
+        lengths = self._shared.session_lengths
+        reading = sessions.Reading(place, lengths, self._shared.decoded, most)
         async with self._face.turn_to_read(checked):
             read = await self._face.run(
                 read_tracker,
                 *(self, checked, reading),
-                is_long=self._session_lengths.is_long(checked),
+                is_long=lengths.is_long(checked),
             )
         if read is None:
             return None
@@ -333,9 +331,9 @@ class EventLogTrackerStore(TrackerStore):
             ConnectionException: when the server could not be reached in time.
         """
         checked = checked_sender_id(self._shared.log, sender_id)
-        self._decoded.forget(checked)
         async with self._face.turn(checked):
             erased = await self._face.run(_delete, checked)
+        self._shared.decoded.forget(checked)
         logger.info(
             "%s: conversation %r %s.",
             self._shared.log.name,
@@ -364,7 +362,6 @@ class EventLogTrackerStore(TrackerStore):
                 is open whether it was done; it can be repeated.
             RasaException: when an event cannot be stored.
         """
-        self._decoded.forget(str(tracker.sender_id))
         async with self._face.turn(str(tracker.sender_id)):
             await self._face.run(
                 rewrite,
@@ -377,6 +374,7 @@ class EventLogTrackerStore(TrackerStore):
             )
             # What is stored may be more than what the tracker has.
             unmark_tracker(tracker)
+        self._shared.decoded.forget(str(tracker.sender_id))
 
 
 def _has_events(log: DeadlineLog, sender_id: str) -> bool:

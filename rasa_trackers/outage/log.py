@@ -63,6 +63,9 @@ class OutageLog(EventLog):
     Two differences from the contract while the database is away: a page has no events
     that are older than the copy of the conversation, and is complete there; and a page is
     never cut between events that wait.
+
+    A page that ends ``before`` an event of a copy comes from the copy, without a look at
+    the database: it belongs to the state of which the caller has read that event.
     """
 
     def __init__(
@@ -123,8 +126,8 @@ class OutageLog(EventLog):
         self._availabilities: Dict[str, Availability] = {}
         #: Calls to the database that are under way, by their threads.
         self._under_way: Dict[int, _UnderWay] = {}
-        #: Where saves of this outage have supposed the log's end, the earliest of each
-        #: conversation.
+        #: Where saves have supposed the log's end that the copy or the spool refuses, the
+        #: earliest of each conversation; until they are kept.
         self._attempts: Dict[str, int] = {}
         #: Called when calls that wait for the server are to begin again, without it.
         self.on_outage: Callable[[], None] = lambda: None
@@ -221,6 +224,7 @@ class OutageLog(EventLog):
                 raise AppendInDoubt from error
             return position
         if position is not None:
+            self._attempts.pop(sender_id, None)
             self._recent.note_append(
                 sender_id, entries, resolved, position, user and user.user_id
             )
@@ -397,12 +401,17 @@ class OutageLog(EventLog):
             after = resolved
             copy = self._copy_of(sender_id)
             if copy is not None and end_of(copy.events) != after:
+                self._attempts[sender_id] = after if attempted is None else attempted
                 return None
         if not entries:
             return after  # without events there is nothing to lose
         position = self.spool.append(
             sender_id, entries, after, user, copy or _NOTHING, attempted=attempted
         )
+        if position is not None:
+            self._attempts.pop(sender_id, None)
+        elif attempted is not None:
+            self._attempts[sender_id] = attempted
         if not self._availability_of(sender_id).is_away:  # it has ended meanwhile
             self._drain_in_background()
         return position
@@ -413,10 +422,10 @@ class OutageLog(EventLog):
         An append there may have been carried out without an answer, by this save or by
         one before it. The copy that this save is compared with need not show that.
         """
-        if after is not None:
-            named = self._attempts.get(sender_id, after)
-            self._attempts[sender_id] = min(named, after)
-        return self._attempts.get(sender_id)
+        named = self._attempts.get(sender_id)
+        if named is None or after is None:
+            return after if named is None else named
+        return min(named, after)
 
     def _read_without_database(
         self, sender_id: str, limit: Optional[int], before: Optional[int]

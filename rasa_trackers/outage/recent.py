@@ -10,6 +10,7 @@ than those which are read.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from bisect import bisect_left
@@ -18,10 +19,10 @@ from typing import Iterator, List, Optional, Sequence, Tuple
 
 from rasa_trackers.event_log import PAGE_SLACK, Entry, Page, Stored
 from rasa_trackers.outage.spool import Guessed, Waiting, numbered
-from rasa_trackers.paging import characters, end_of, texts_of
+from rasa_trackers.paging import end_of, texts_of
 
 #: Bytes that an event takes in memory beside its text.
-_OVERHEAD = 150
+_OVERHEAD = 100
 #: Events to read of a conversation that has a copy: more than others add in between.
 NEWER = 30
 #: Events from which on a copy saves more than it costs.
@@ -70,8 +71,14 @@ class _Copy:
     def learn(self, page: Page) -> None:
         """Take positions that were guessed from a page that was read."""
         begin = len(self.events) - len(page.events)
-        if begin >= 0 and self.events[-1] == page.events[-1]:
-            self.events[begin:] = page.events
+        if begin < 0 or self.events[-1] != page.events[-1]:
+            return
+        self.events[begin:] = page.events
+        # The guesses before it were too high.
+        while begin and isinstance(self.events[begin - 1], Guessed):
+            below = self.events[begin].position - 1
+            begin -= 1
+            self.events[begin] = Guessed(below, self.events[begin].data)
 
     def covers(self, page: Page) -> bool:
         """Whether a page that was read has nothing that the copy lacks.
@@ -138,7 +145,10 @@ class RecentConversations:
         """
         with self._lock:
             copy = self._live(sender_id)
-            if copy is None or copy.events[-1] not in page.events:
+            # Others may have changed the copy since it was asked for.
+            if copy is None or not copy.is_certain:
+                return None
+            if copy.events[-1] not in page.events:
                 return None
             known = page.events.index(copy.events[-1]) + 1
             # Texts, because the positions of the copy may be guessed.
@@ -178,6 +188,8 @@ class RecentConversations:
             if before is not None:
                 if copy is None or copy.events[0].position != before:
                     return
+                if isinstance(copy.events[0], Guessed):
+                    return  # the number is that of another event
                 if not page.events:
                     # The log was rewritten, unless the copy had its first event.
                     self._drop(sender_id)
@@ -279,7 +291,8 @@ class RecentConversations:
 
 
 def _size(events: Sequence[Stored]) -> int:
-    return characters(events) + _OVERHEAD * (len(events) + 1)
+    texts = sum(map(sys.getsizeof, texts_of(events)))
+    return texts + _OVERHEAD * (len(events) + 1)
 
 
 def newest(events: List[Stored], limit: Optional[int], before: Optional[int]) -> Page:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, List, Optional, Tuple
+import itertools
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from outage.flaky import REFUSED, UP, Connection, FakeProbe, entry
-from rasa_trackers.event_log import START, Page, Stored, User
+from rasa_trackers.event_log import START, Entry, Page, Stored, User
 from rasa_trackers.memory.log import MemoryEventLog
 from rasa_trackers.outage import availability, recent
 from rasa_trackers.outage import log as outage_log
@@ -23,18 +24,16 @@ from servers.process import wait_until
 class GappyLog(MemoryEventLog):
     """Positions with gaps, as in a table that holds other conversations, too."""
 
-    def append(self, sender_id, entries, after, user=None):
-        if len(entries) < 2:
-            return super().append(sender_id, entries, after, user)
-        first = super().append(sender_id, entries[:1], after, user)
-        if first is None:
-            return None
-        # The numbers that others have taken meanwhile.
-        super().append("another", entries, self._end("another"))
-        return super().append(sender_id, entries[1:], first, user)
+    def __init__(self) -> None:
+        super().__init__()
+        self.gaps = itertools.cycle([3])
 
-    def _end(self, sender_id: str) -> int:
-        return end_of(self.read_back(sender_id).events)
+    def _numbered(self, entries: Sequence[Entry]) -> List[Stored]:
+        numbered = []
+        for each in entries:
+            self._position += next(self.gaps)
+            numbered.append(Stored(self._position, each.data))
+        return numbered
 
 
 class Reads(Connection):
@@ -222,6 +221,36 @@ def test_positions_of_a_long_append_are_learned(log):
     assert asked(log) == [(3, None)]
 
 
+def test_number_of_another_event_does_not_continue_a_copy():
+    """The copy begins with a guess, which is the position of the event after it."""
+    recent_conversations = copies()
+    recent_conversations.note_append(
+        "ada", [entry(text) for text in "abc"], 0, 13, None
+    )
+    recent_conversations.note_page("ada", Page(stored(7), True), 11)
+    assert len(recent_conversations.get("ada").events) == 3
+
+
+def test_guessed_positions_ascend_after_others_were_learned():
+    recent_conversations = copies()
+    recent_conversations.note_append("ada", [entry("first")], 0, 5, None)
+    recent_conversations.note_append(
+        "ada", [entry(text) for text in "abcd"], 5, 20, None
+    )
+    page = Page([Stored(10, entry("c").data), Stored(20, entry("d").data)], False)
+    recent_conversations.note_page("ada", page, None)
+    events = recent_conversations.get("ada").events
+    assert [event.position for event in events] == [5, 8, 9, 10, 20]
+
+
+def test_copy_that_others_have_made_uncertain_meanwhile_is_not_joined():
+    recent_conversations = copies()
+    waiting = Waiting(0, [entry("a"), entry("b")], None, 0, Page([], True))
+    recent_conversations.note_hand_over("ada", waiting, 8)
+    page = recent_conversations.get("ada")
+    assert recent_conversations.join("ada", page, 5) is None
+
+
 #: By whom, and how many events or what; the pages that are read afterwards.
 CHANGES = st.lists(
     st.one_of(
@@ -241,11 +270,16 @@ CHANGES = st.lists(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(changes=CHANGES, limits=st.lists(st.integers(1, 12), min_size=30, max_size=30))
+@given(
+    changes=CHANGES,
+    limits=st.lists(st.integers(1, 12), min_size=30, max_size=30),
+    gaps=st.lists(st.integers(1, 4), min_size=1, max_size=20),
+)
 def test_reads_give_what_the_log_has(
-    changes: List[Tuple[str, int]], limits: List[int]
+    changes: List[Tuple[str, int]], limits: List[int], gaps: List[int]
 ) -> None:
     database = GappyLog()
+    database.gaps = itertools.cycle(gaps)
     log = make(database)
     count = 0
     for (what, number), limit in zip(changes, limits):

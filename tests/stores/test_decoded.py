@@ -21,7 +21,7 @@ LONG = conversation(1, 60)
 
 
 class Custom(SlotSet):
-    """An event of an add-on."""
+    """An event of an add-on, whose pickles lack an attribute."""
 
     type_name = "custom_slot"
 
@@ -29,32 +29,14 @@ class Custom(SlotSet):
     def _from_parameters(cls, parameters: Dict[str, Any]) -> Any:
         return cls(parameters["name"], parameters["value"])
 
-
-class Lossy(Custom):
-    """An event whose pickles lack an attribute."""
-
-    type_name = "lossy_slot"
-
     def __getstate__(self) -> Dict[str, Any]:
         return {**self.__dict__, "value": None}
-
-
-class Unpicklable(Custom):
-    """An event that holds something that cannot be pickled."""
-
-    type_name = "unpicklable_slot"
-
-    @classmethod
-    def _from_parameters(cls, parameters: Dict[str, Any]) -> Any:
-        event = super()._from_parameters(parameters)
-        event.callback = lambda: None
-        return event
 
 
 def session_of(several):
     """The texts of as many events as a run has, and one read of them."""
     texts = [encode(event).data for event in (several * SLICE)[:SLICE]]
-    session = DecodedSession({})
+    session = DecodedSession({}, 10**9)
     first, errors = session.decode_all(texts)
     assert not errors
     return texts, session, first
@@ -65,7 +47,7 @@ def session_of(several):
 def test_pickled_events_are_equal_to_decoded_ones(several):
     texts, session, first = session_of(several)
     assert session.used
-    again, errors = DecodedSession(session.used).decode_all(texts)
+    again, errors = DecodedSession(session.used, 10**9).decode_all(texts)
     assert not errors
     for one, other in zip(first, again):
         assert type(one) is type(other)
@@ -73,28 +55,22 @@ def test_pickled_events_are_equal_to_decoded_ones(several):
         assert one is not other
 
 
-@pytest.mark.parametrize("kind", [Lossy, Unpicklable])
-def test_events_that_a_pickle_would_change_are_decoded_each_time(kind):
-    _, session, first = session_of([kind("name", "value")])
+def test_event_of_an_addon_is_decoded_each_time():
+    _, session, first = session_of([SlotSet("name", "value"), Custom("name", "value")])
     assert not session.used
     assert [event.value for event in first] == ["value"] * SLICE
-
-
-def test_event_of_an_addon_is_kept():
-    _, session, _ = session_of([Custom("name", "value")])
-    assert session.used
 
 
 def test_run_of_which_one_text_has_changed_is_decoded():
     texts, session, _ = session_of([SlotSet("name", "old")])
     changed = [*texts[:-1], encode(SlotSet("name", "new")).data]
-    found, _ = DecodedSession(session.used).decode_all(changed)
+    found, _ = DecodedSession(session.used, 10**9).decode_all(changed)
     assert [event.value for event in found] == ["old"] * (SLICE - 1) + ["new"]
 
 
 def test_damaged_event_is_told_each_time():
     texts, _, _ = session_of([SlotSet("name", "value")])
-    session = DecodedSession({})
+    session = DecodedSession({}, 10**9)
     for _ in range(2):
         found, errors = session.decode_all([*texts[:-1], "{"])
         assert (len(found), list(errors)) == (SLICE - 1, [SLICE - 1])
@@ -108,9 +84,19 @@ def test_only_so_many_bytes_are_kept():
     for sender_id in ("a", "b", "a", "c"):
         sessions.keep(sender_id, session)
     assert [len(sessions.of(each)._known) for each in "abc"] == [1, 0, 1]
-    DecodedSessions(run.size - 1).keep("a", session)
     sessions.forget("a")
     assert not sessions.of("a")._known
+
+
+def test_session_that_is_too_long_is_decoded_each_time(monkeypatch):
+    texts, session, _ = session_of([SlotSet("name", "value")])
+    too_little = DecodedSession({}, session.size - 1)
+    too_little.decode_all(texts)
+    assert not too_little.used
+    # Nor is anything pickled for nothing.
+    monkeypatch.setattr(decoded, "pickle", None)
+    too_little.decode_all(texts)
+    DecodedSession({}, 0).decode_all(texts)
 
 
 async def test_long_session_is_decoded_once(store, monkeypatch):
@@ -144,10 +130,28 @@ async def test_what_an_action_changes_in_a_tracker_is_not_kept(store):
 async def test_erased_conversation_is_not_kept(store, erase):
     await store.save(tracker("ada", LONG))
     retrieved = await store.retrieve("ada")
-    assert store._decoded.of("ada")._known
+    assert store._shared.decoded.of("ada")._known
     if erase == "delete":
         await store.delete("ada")
     else:
         shorter = tracker("ada", copy.deepcopy(list(retrieved.events)[-2:]))
         await store.update(shorter)
-    assert not store._decoded.of("ada")._known
+    assert not store._shared.decoded.of("ada")._known
+
+
+async def test_what_another_process_has_erased_is_not_kept(store, make_store, backend):
+    if not backend.durable:
+        pytest.skip("no other process has its conversations")
+    await store.save(tracker("ada", LONG))
+    await store.retrieve("ada")
+    await make_store(timeout=31).delete("ada")
+    assert await store.retrieve("ada") is None
+    assert not store._shared.decoded.of("ada")._known
+
+
+async def test_session_that_is_cut_is_not_kept(make_store):
+    """Its beginning moves, so no run of it is found again."""
+    store = make_store(max_session_events=300)
+    await store.save(tracker("ada", LONG))
+    assert len((await store.retrieve("ada")).events) == 300
+    assert not store._shared.decoded.of("ada")._known
