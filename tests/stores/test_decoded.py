@@ -17,7 +17,11 @@ from rasa_trackers.codec import encode
 from rasa_trackers.computing import SLICE
 from rasa_trackers.decoded import DecodedSession, DecodedSessions
 
-LONG = conversation(1, 60)
+
+@pytest.fixture
+def long():
+    """Events of a long session. Saved ones are marked, so each test has its own."""
+    return conversation(1, 60)
 
 
 class Custom(SlotSet):
@@ -99,8 +103,8 @@ def test_session_that_is_too_long_is_decoded_each_time(monkeypatch):
     DecodedSession({}, 0).decode_all(texts)
 
 
-async def test_long_session_is_decoded_once(store, monkeypatch):
-    await store.save(tracker("ada", LONG))
+async def test_long_session_is_decoded_once(long, store, monkeypatch):
+    await store.save(tracker("ada", long))
     first = await store.retrieve("ada")
     texts = []
     decode_all = decoded.DECODER.decode_all
@@ -110,25 +114,25 @@ async def test_long_session_is_decoded_once(store, monkeypatch):
         lambda some: texts.extend(some) or decode_all(some),
     )
     again = await store.retrieve("ada")
-    assert 0 < len(texts) < SLICE < len(LONG)
-    assert as_dicts(again) == as_dicts(first) == dicts(LONG)
+    assert 0 < len(texts) < SLICE < len(long)
+    assert as_dicts(again) == as_dicts(first) == dicts(long)
     assert again.events[0] is not first.events[0]
 
 
-async def test_what_an_action_changes_in_a_tracker_is_not_kept(store):
+async def test_what_an_action_changes_in_a_tracker_is_not_kept(long, store):
     """Rasa changes events in place."""
-    await store.save(tracker("ada", LONG))
+    await store.save(tracker("ada", long))
     for _ in range(2):
         retrieved = await store.retrieve("ada")
-        assert as_dicts(retrieved) == dicts(LONG)
+        assert as_dicts(retrieved) == dicts(long)
         for event in retrieved.events:
             if isinstance(event, UserUttered):
                 event.text = "changed"
 
 
 @pytest.mark.parametrize("erase", ["delete", "update"])
-async def test_erased_conversation_is_not_kept(store, erase):
-    await store.save(tracker("ada", LONG))
+async def test_erased_conversation_is_not_kept(long, store, erase):
+    await store.save(tracker("ada", long))
     retrieved = await store.retrieve("ada")
     assert store._shared.decoded.of("ada")._known
     if erase == "delete":
@@ -139,19 +143,21 @@ async def test_erased_conversation_is_not_kept(store, erase):
     assert not store._shared.decoded.of("ada")._known
 
 
-async def test_what_another_process_has_erased_is_not_kept(store, make_store, backend):
+async def test_what_another_process_has_erased_is_not_kept(
+    long, store, make_store, backend
+):
     if not backend.durable:
         pytest.skip("no other process has its conversations")
-    await store.save(tracker("ada", LONG))
+    await store.save(tracker("ada", long))
     await store.retrieve("ada")
     await make_store(timeout=31).delete("ada")
     assert await store.retrieve("ada") is None
     assert not store._shared.decoded.of("ada")._known
 
 
-async def test_session_that_is_cut_is_not_kept(make_store):
+async def test_session_that_is_cut_is_not_kept(long, make_store):
     """Its beginning moves, so no run of it is found again."""
     store = make_store(max_session_events=300)
-    await store.save(tracker("ada", LONG))
+    await store.save(tracker("ada", long))
     assert len((await store.retrieve("ada")).events) == 300
     assert not store._shared.decoded.of("ada")._known
