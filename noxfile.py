@@ -46,7 +46,6 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # calls, on every backend.
 EVERYWHERE = [
     "tests/stores/test_codec.py",
-    "tests/stores/test_decoded.py",
     "tests/stores/test_memory.py",
     "tests/stores/test_tracker_store.py",
 ]

@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, Iterator
 from unittest import mock
 
 from rasa_trackers import rasa_versions, saving
-from rasa_trackers.decoded import DecodedSession
+from rasa_trackers.codec import DECODER
 from rasa_trackers.retries import DeadlineLog
 
 READ, DECODE, BUILD = "read", "decode events", "build the tracker"
@@ -37,7 +37,7 @@ def timed() -> Iterator[Dict[str, float]]:
     with contextlib.ExitStack() as stack:
         for part, owner, name in (
             (READ, DeadlineLog, "read_back"),
-            (DECODE, DecodedSession, "decode_all"),
+            (DECODE, DECODER, "decode_all"),
             (BUILD, rasa_versions, "apply_events"),
             (ENCODE, saving, "encoded"),
             (APPEND, DeadlineLog, "append"),

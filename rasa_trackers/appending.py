@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import List, Optional, Sequence
 
 from rasa_trackers.errors import store_unavailable
 from rasa_trackers.event_log import START, Entry, EventLog, Stored, User
 from rasa_trackers.paging import end_of, pages_newest_first
-from rasa_trackers.reconciliation import new_events
 from rasa_trackers.retries import DeadlineLog
 
 #: Times that other writers may come first before an append gives up.
@@ -49,12 +49,7 @@ def append_once(
         # If the log was erased meanwhile, no event may be newer than `after`.
         newer = _read_after(log, sender_id, after) or _read_after(log, sender_id, START)
         if newer and (is_uncertain or log.is_in_doubt):
-            indices = new_events(
-                [event.data for event in newer],
-                [entry.data for entry in entries],
-                complete=False,
-            )
-            entries = [entries[index] for index in indices]
+            entries = _not_among(newer, entries)
             if not entries and user is None:
                 log.confirm(sender_id)
                 return newer[-1].position
@@ -66,6 +61,22 @@ def append_once(
         f"times while it was to be saved. Check that reads do not go to a replica that "
         f"lags behind, and how many processes write to it."
     )
+
+
+def _not_among(newer: Sequence[Stored], entries: Sequence[Entry]) -> List[Entry]:
+    """The entries that the log does not hold.
+
+    Wherever in the log the others are: an attempt without an answer may have been carried
+    out before what came before it here, and then all is found in another order.
+    """
+    there = Counter(event.data for event in newer)
+    missing = []
+    for entry in entries:
+        if there[entry.data]:
+            there[entry.data] -= 1
+        else:
+            missing.append(entry)
+    return missing
 
 
 def _read_after(log: EventLog, sender_id: str, after: int) -> List[Stored]:

@@ -10,7 +10,6 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tup
 from rasa_trackers import rasa_versions
 from rasa_trackers.codec import DECODER, UndecodableEvent
 from rasa_trackers.computing import TakesLong, in_slices, is_long, turn_of_long
-from rasa_trackers.decoded import DecodedSession, DecodedSessions
 from rasa_trackers.event_log import Page, Stored
 from rasa_trackers.marks import mark_events
 from rasa_trackers.paging import (
@@ -30,8 +29,6 @@ from rasa_trackers.retries import Deadline, DeadlineLog
 
 logger = logging.getLogger(__name__)
 
-#: Keeps nothing.
-NOTHING_DECODED = DecodedSessions(0)
 #: Events that a session gains between two reads.
 _TURN = 30
 #: Longer sessions whose length is remembered: 1 MB.
@@ -91,7 +88,6 @@ class Reading(NamedTuple):
     #: The place of the log, for marks.
     place: str
     lengths: SessionLengths
-    decoded: DecodedSessions
     #: How many of the newest events to read; ``None`` for no limit.
     most: Optional[int] = None
 
@@ -221,25 +217,20 @@ def _tracker_of(
     events: List[Event] = []
     text = 0
     newest: Optional[Page] = None
-    place, lengths, decoded, most = pages.reading
-    if most is not None:
-        decoded = NOTHING_DECODED  # the beginning of a cut session moves
-    session = decoded.of(sender_id)
     for run in runs:
         newest = newest or run
         text += characters(run.events)
-        events = _decoded(log, sender_id, session, run.events) + events
+        events = _decoded(log, sender_id, run.events) + events
         tracker = rasa_versions.new_tracker(store, sender_id, newest.user_id)
         if _applied(log.deadline, tracker, events, is_all=run.complete):
             break
     else:
         if newest is None:
-            decoded.forget(sender_id)
             return None
         tracker = rasa_versions.new_tracker(store, sender_id, newest.user_id)
         _applied(log.deadline, tracker, events, is_all=True)
+    place, lengths, _ = pages.reading
     lengths.note(sender_id, len(events), text)
-    decoded.keep(sender_id, session)
     # A bounded tracker has the newest ones alone.
     events = list(tracker.events)
     position = newest.events[-1].position
@@ -280,16 +271,14 @@ def _applied(
     return all(in_slices(deadline, events, apply))
 
 
-def _decoded(
-    log: DeadlineLog, sender_id: str, session: DecodedSession, stored: List[Stored]
-) -> List[Event]:
+def _decoded(log: DeadlineLog, sender_id: str, stored: List[Stored]) -> List[Event]:
     """The events of stored texts. Damaged ones are skipped, with a warning."""
     skipped: List[str] = []
     begin = 0
 
     def decode(some: Sequence[str]) -> List[Event]:
         nonlocal begin
-        found, errors = session.decode_all(some)
+        found, errors = DECODER.decode_all(some)
         skipped.extend(
             f"event {stored[begin + index].position}: {error}"
             for index, error in errors.items()

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from rasa_trackers.backend import Backend, MadeLog
-from rasa_trackers.decoded import DecodedSessions
 from rasa_trackers.errors import is_unavailable
 from rasa_trackers.outage.log import OutageLog
 from rasa_trackers.outage.probe import Probe
@@ -91,7 +90,6 @@ class SharedLog:
         )
         #: What is known of sessions that were read.
         self.session_lengths = SessionLengths()
-        self.decoded = DecodedSessions(values["recent_bytes"])
         self._made = made
         if self.outage is not None:
             self.threads.watch(self.outage)

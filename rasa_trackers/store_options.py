@@ -288,7 +288,7 @@ COMMON = (
         byte_count,
         50_000_000,
         "Bytes of memory for copies of recent conversations, which go on while the "
-        "database is away; and as many again for decoded long sessions.",
+        "database is away.",
     ),
     Option(
         "read_newer",

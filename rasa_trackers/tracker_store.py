@@ -192,7 +192,7 @@ class EventLogTrackerStore(TrackerStore):
         checked = text_of_sender_id(sender_id)
         place = self._shared.place
         lengths = self._shared.session_lengths
-        reading = sessions.Reading(place, lengths, self._shared.decoded, most)
+        reading = sessions.Reading(place, lengths, most)
         async with self._face.turn_to_read(checked):
             read = await self._face.run(
                 read_tracker,
@@ -333,7 +333,6 @@ class EventLogTrackerStore(TrackerStore):
         checked = checked_sender_id(self._shared.log, sender_id)
         async with self._face.turn(checked):
             erased = await self._face.run(_delete, checked)
-        self._shared.decoded.forget(checked)
         logger.info(
             "%s: conversation %r %s.",
             self._shared.log.name,
@@ -374,7 +373,6 @@ class EventLogTrackerStore(TrackerStore):
             )
             # What is stored may be more than what the tracker has.
             unmark_tracker(tracker)
-        self._shared.decoded.forget(str(tracker.sender_id))
 
 
 def _has_events(log: DeadlineLog, sender_id: str) -> bool:

@@ -634,6 +634,12 @@ class OutageLog(EventLog):
             if self._availability_of(sender_id).is_away:
                 self.spool.keep_copy(sender_id, page)
 
+    def _erase_copies(self) -> None:
+        assert self.spool is not None  # noqa: S101 - asked before
+        self.spool.erase_copies()
+        if self.is_away:  # an outage has begun meanwhile, and needs them
+            self._share_copies()
+
     def _is_stored_again(self, part: str) -> bool:
         """The server answers again: whether it also stores what waits."""
         if self._handover is None or self.spool is None:
@@ -661,7 +667,7 @@ class OutageLog(EventLog):
             self._hand_over_all()
             if not self.is_away:
                 self._attempts.clear()
-                self.spool.erase_copies()
+                self._erase_copies()
             conversations, events = self._handover.take_totals()
         availability = self._availability_of_part(part)
         logger.warning(
@@ -710,7 +716,7 @@ class OutageLog(EventLog):
                 try:
                     self._hand_over_all()
                     if not self.is_away:
-                        self.spool.erase_copies()
+                        self._erase_copies()
                     self._report_drain()
                 except Exception as error:  # noqa: BLE001 - tried again
                     logger.debug("%s: not all is stored yet: %s", self.name, error)

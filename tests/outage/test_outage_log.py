@@ -247,6 +247,17 @@ def test_attempt_that_others_here_have_read_already_is_stored_once(database, ope
     assert texts(database, "ada") == ["a", "mine"]
 
 
+def test_what_was_stored_in_another_order_is_stored_once(database, open_log, tmp_path):
+    """A hand-over was carried out behind a late attempt, and its process has died."""
+    log = open_log(tmp_path / "spool")
+    end = log.append("ada", [entry("a")], START)
+    database.append("ada", [entry("late"), entry("mine")], end)
+    waiting = [entry("mine"), entry("late")]
+    log.spool.append("ada", waiting, end, None, Page([], True))
+    assert texts(log, "ada") == ["a", "late", "mine"]
+    assert texts(database, "ada") == ["a", "late", "mine"]
+
+
 def test_attempt_that_the_copy_does_not_reach_is_stored_once(database, open_log):
     """The copy has only what others have appended after it."""
     log = open_log()
@@ -368,6 +379,26 @@ def test_copies_that_a_killed_process_has_left_are_erased(database, open_log, tm
     database.state = UP
     open_log(path)
     until(lambda: b"older" not in everything_in(tmp_path))
+
+
+def test_copies_outlive_a_drain_that_an_outage_overtakes(database, open_log, tmp_path):
+    """The drain of the start finds that all is well, and is slow to say so."""
+    log = open_log(tmp_path / "spool")
+    log.append("ada", [entry("a")], START)
+    until(lambda: not log._draining.locked())
+    erase_copies = log.spool.erase_copies
+
+    def erase_late() -> None:
+        database.state = REFUSED
+        log.read_back("ada")
+        until(lambda: log.spool.copy("ada"))
+        erase_copies()
+
+    log.spool.erase_copies = erase_late
+    log._drain_in_background()
+    until(lambda: not log._draining.locked())
+    assert log.is_away
+    assert log.spool.copy("ada")
 
 
 def test_process_that_was_killed_goes_on_without_the_database(

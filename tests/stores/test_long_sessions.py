@@ -18,7 +18,6 @@ from rasa_trackers import InMemoryTrackerStore, computing, parsing
 from rasa_trackers.cli import stores
 from rasa_trackers.codec import encode
 from rasa_trackers.computing import LONG_CHARACTERS, LONG_EVENTS, TakesLong, in_slices
-from rasa_trackers.decoded import DecodedSessions
 from rasa_trackers.entries import entry_of
 from rasa_trackers.event_log import START
 from rasa_trackers.memory.log import MemoryEventLog
@@ -361,9 +360,7 @@ def test_conversation_that_is_rewritten_between_two_pages_is_read_anew(read):
     log.append("ada", [encode(event) for event in events], START)
     bound = DeadlineLog(log, Deadline(WAIT))
     store = InMemoryTrackerStore(Domain.empty())
-    found = read(
-        bound, store, "ada", Reading("place", SessionLengths(), DecodedSessions(0))
-    )
+    found = read(bound, store, "ada", Reading("place", SessionLengths()))
     assert as_dicts(found.tracker) == dicts(events)
     assert found.position == log.read_back("ada", 1).events[-1].position
 
