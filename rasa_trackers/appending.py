@@ -7,7 +7,7 @@ from typing import List, Optional, Sequence
 
 from rasa_trackers.errors import store_unavailable
 from rasa_trackers.event_log import START, Entry, EventLog, Stored, User
-from rasa_trackers.paging import end_of, pages_newest_first
+from rasa_trackers.paging import end_of, pages_newest_first, texts_of
 from rasa_trackers.retries import DeadlineLog
 
 #: Times that other writers may come first before an append gives up.
@@ -49,7 +49,7 @@ def append_once(
         # If the log was erased meanwhile, no event may be newer than `after`.
         newer = _read_after(log, sender_id, after) or _read_after(log, sender_id, START)
         if newer and (is_uncertain or log.is_in_doubt):
-            entries = _not_among(newer, entries)
+            entries = _missing(entries, texts_of(newer))
             if not entries and user is None:
                 log.confirm(sender_id)
                 return newer[-1].position
@@ -63,17 +63,18 @@ def append_once(
     )
 
 
-def _not_among(newer: Sequence[Stored], entries: Sequence[Entry]) -> List[Entry]:
-    """The entries that the log does not hold.
+def _missing(entries: Sequence[Entry], stored: Sequence[str]) -> List[Entry]:
+    """The entries that are not among the texts which were stored after a position.
 
-    Wherever in the log the others are: an attempt without an answer may have been carried
-    out before what came before it here, and then all is found in another order.
+    Their order says nothing, unlike that of a tracker (``reconciliation.new_events``). An
+    attempt without an answer may have been carried out before an event that comes before
+    it here. An event may be there twice; then it counts twice.
     """
-    there = Counter(event.data for event in newer)
+    left = Counter(stored)
     missing = []
     for entry in entries:
-        if there[entry.data]:
-            there[entry.data] -= 1
+        if left[entry.data]:
+            left[entry.data] -= 1
         else:
             missing.append(entry)
     return missing

@@ -28,14 +28,6 @@ class StoreUnavailable(StoreError):
     """
 
 
-class AppendInDoubt(Exception):
-    """An append may have been carried out, and the log is known to end elsewhere.
-
-    As ``None``, the answer to a conflict, it asks the caller to read what is there. But
-    what the caller finds may be its own.
-    """
-
-
 def store_error(text: str) -> Exception:
     """The error to raise for a mistake, or for what the server refuses for good.
 

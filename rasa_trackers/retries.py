@@ -10,12 +10,7 @@ import random
 import time
 from typing import Callable, Iterator, List, Optional, Sequence, TypeVar
 
-from rasa_trackers.errors import (
-    AppendInDoubt,
-    release_frames,
-    store_error,
-    store_unavailable,
-)
+from rasa_trackers.errors import release_frames, store_error, store_unavailable
 from rasa_trackers.event_log import Conversation, Entry, EventLog, Failure, Page, User
 from rasa_trackers.store_options import redact
 
@@ -32,6 +27,14 @@ _LONGEST_PAUSE_WHILE_AWAY = 0.1
 #: Times that a call in batches may begin anew while each batch moves the deadline on. A
 #: server that breaks off at the same batch each time would move it on for ever.
 _MOST_BEGINNINGS = 3
+
+
+class AppendInDoubt(Exception):
+    """An append may have been carried out, and the log is known to end elsewhere.
+
+    The caller reads what the log has, as after a conflict. Events that it finds there may
+    be those which it has appended.
+    """
 
 
 class Deadline:

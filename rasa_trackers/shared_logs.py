@@ -88,7 +88,8 @@ class SharedLog:
             secrets=made.secrets,
             prepare=self._open_in_child if in_child else None,
         )
-        #: What is known of sessions that were read.
+        #: How long sessions were when they were read. Anew in the child of a fork: a thread
+        #: of the parent may hold the lock.
         self.session_lengths = SessionLengths()
         self._made = made
         if self.outage is not None:

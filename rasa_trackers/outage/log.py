@@ -17,7 +17,6 @@ import time
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from rasa_trackers.errors import (
-    AppendInDoubt,
     is_unavailable,
     release_frames,
     says_away,
@@ -37,6 +36,7 @@ from rasa_trackers.outage.probe import Probe
 from rasa_trackers.outage.recent import NEWER, RecentConversations, newest
 from rasa_trackers.outage.spool import SPOOLED, Spool
 from rasa_trackers.paging import FIRST_PAGE, end_of
+from rasa_trackers.retries import AppendInDoubt
 from rasa_trackers.store_options import redact
 
 logger = logging.getLogger(__name__)
@@ -126,8 +126,8 @@ class OutageLog(EventLog):
         self._availabilities: Dict[str, Availability] = {}
         #: Calls to the database that are under way, by their threads.
         self._under_way: Dict[int, _UnderWay] = {}
-        #: Where saves have supposed the log's end that the copy or the spool refuses, the
-        #: earliest of each conversation; until they are kept.
+        #: The earliest position behind which a save of a conversation may have been carried
+        #: out. Only of saves that the copy or the spool has refused, until they are kept.
         self._attempts: Dict[str, int] = {}
         #: Called when calls that wait for the server are to begin again, without it.
         self.on_outage: Callable[[], None] = lambda: None
@@ -392,40 +392,47 @@ class OutageLog(EventLog):
             raise self._away(self._availability_of(sender_id), "stored")
         if not self.keeps_users:
             user = None
-        copy: Optional[Page] = None
         resolved = self._resolved(sender_id, after)
-        attempted = self._earliest_attempt(sender_id, resolved)
+        # An earlier attempt of the same save may have named an earlier end. The copy that
+        # this one is compared with need not show what came of that.
+        attempts = (self._attempts.get(sender_id), resolved)
+        attempted = min((each for each in attempts if each is not None), default=None)
+        position = self._append_to_spool(
+            sender_id, entries, after, resolved, user, attempted
+        )
+        if position is None:
+            if attempted is not None:
+                self._attempts[sender_id] = attempted
+            return None
+        self._attempts.pop(sender_id, None)
+        if not self._availability_of(sender_id).is_away:  # it has ended meanwhile
+            self._drain_in_background()
+        return position
+
+    def _append_to_spool(
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        resolved: Optional[int],
+        user: Optional[User],
+        attempted: Optional[int],
+    ) -> Optional[int]:
+        """Append to the spool, unless the conversation is known to end elsewhere."""
+        assert self.spool is not None  # noqa: S101 - asked before
+        copy: Optional[Page] = None
         if not self.spool.waits(sender_id):
             if resolved is None:
                 return None
             after = resolved
             copy = self._copy_of(sender_id)
             if copy is not None and end_of(copy.events) != after:
-                self._attempts[sender_id] = after if attempted is None else attempted
                 return None
         if not entries:
             return after  # without events there is nothing to lose
-        position = self.spool.append(
+        return self.spool.append(
             sender_id, entries, after, user, copy or _NOTHING, attempted=attempted
         )
-        if position is not None:
-            self._attempts.pop(sender_id, None)
-        elif attempted is not None:
-            self._attempts[sender_id] = attempted
-        if not self._availability_of(sender_id).is_away:  # it has ended meanwhile
-            self._drain_in_background()
-        return position
-
-    def _earliest_attempt(self, sender_id: str, after: Optional[int]) -> Optional[int]:
-        """The earliest end of the log that saves of a conversation have named lately.
-
-        An append there may have been carried out without an answer, by this save or by
-        one before it. The copy that this save is compared with need not show that.
-        """
-        named = self._attempts.get(sender_id)
-        if named is None or after is None:
-            return after if named is None else named
-        return min(named, after)
 
     def _read_without_database(
         self, sender_id: str, limit: Optional[int], before: Optional[int]
@@ -635,6 +642,7 @@ class OutageLog(EventLog):
                 self.spool.keep_copy(sender_id, page)
 
     def _erase_copies(self) -> None:
+        """Forget the copies in the spool: the database is back."""
         assert self.spool is not None  # noqa: S101 - asked before
         self.spool.erase_copies()
         if self.is_away:  # an outage has begun meanwhile, and needs them

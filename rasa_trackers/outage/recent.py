@@ -1,11 +1,11 @@
 """Copies of the newest events of recent conversations.
 
-They serve an outage, and reads of long sessions while the database is there: a read asks
-for the newest events alone, and takes the older ones from the copy if that is what the
-log has. It is, where the log still has the copy's last event at the same position and with
-the same text: a log only grows, ``replace`` and ``delete`` give new positions, and no
-position is used again. What that cannot show is a change by hand, of rows that are older
-than those which are read.
+While the database is away, conversations go on from them. While it is there, a read of a
+long session asks for the newest events alone, and takes the older ones from the copy.
+That is what the log has, if the log still has the copy's last event at the same position
+and with the same text: a log only grows, ``replace`` and ``delete`` give new positions,
+and no position is used again. A row that somebody has changed by hand is not noticed,
+unless it is among the newest ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from rasa_trackers.event_log import PAGE_SLACK, Entry, Page, Stored
 from rasa_trackers.outage.spool import Guessed, Waiting, numbered
 from rasa_trackers.paging import end_of, texts_of
 
-#: Bytes that an event takes in memory beside its text.
+#: Bytes that an event takes in memory beside its text, and a conversation beside its
+#: events.
 _OVERHEAD = 100
 #: Events to read of a conversation that has a copy: more than others add in between.
 NEWER = 30
@@ -37,14 +38,14 @@ class _Copy:
 
         Args:
             page: The newest events.
-            size: About how many bytes they take.
+            size: About how many bytes its events take.
             is_certain: Whether the log is known to have had just these events at its end.
         """
         self.is_certain = is_certain
         self.events = list(page.events)
         self.complete = page.complete
         self.user_id = page.user_id
-        self.size = size
+        self.size = size + _OVERHEAD
         #: When the conversation was last saved or read, by the monotonic clock.
         self.noted_at = time.monotonic()
 
@@ -69,7 +70,7 @@ class _Copy:
         return Page(self.events[begin:end], is_all, self.user_id if end else None)
 
     def learn(self, page: Page) -> None:
-        """Take positions that were guessed from a page that was read."""
+        """Learn positions that were guessed, from a page that was read."""
         begin = len(self.events) - len(page.events)
         if begin < 0 or self.events[-1] != page.events[-1]:
             return
@@ -121,7 +122,7 @@ class RecentConversations:
             return None if copy is None else copy.page()
 
     def reaches(self, sender_id: str, limit: int) -> bool:
-        """Whether only :data:`NEWER` events are to be read of the ``limit`` newest ones."""
+        """Whether it is enough to read :data:`NEWER` of the ``limit`` newest events."""
         with self._lock:
             copy = self._live(sender_id)
             return (
@@ -145,21 +146,24 @@ class RecentConversations:
         """
         with self._lock:
             copy = self._live(sender_id)
-            # Others may have changed the copy since it was asked for.
+            # Another thread may have put another copy there since `reaches` was asked.
             if copy is None or not copy.is_certain:
                 return None
-            if copy.events[-1] not in page.events:
+            known = 1 + next(
+                (
+                    at
+                    for at, event in enumerate(page.events)
+                    if event == copy.events[-1]
+                ),
+                -1,
+            )
+            if not known:
                 return None
-            known = page.events.index(copy.events[-1]) + 1
             # Texts, because the positions of the copy may be guessed.
             if texts_of(page.events[:known]) != texts_of(copy.events[-known:]):
                 return None
-            newer = page.events[known:]
-            self._drop(sender_id)
-            copy.events += newer
-            copy.size += _size(newer)
+            self._insert(sender_id, copy, len(copy.events), page.events[known:])
             copy.user_id = page.user_id
-            self._put(sender_id, copy)
             return copy.newest(limit, len(copy.events))
 
     def older(
@@ -191,12 +195,12 @@ class RecentConversations:
                 if isinstance(copy.events[0], Guessed):
                     return  # the number is that of another event
                 if not page.events:
-                    # The log was rewritten, unless the copy had its first event.
+                    # A copy that begins with the log's first event is complete. So the
+                    # log has been rewritten.
                     self._drop(sender_id)
                     return
-                older = Page(page.events + copy.events, page.complete, copy.user_id)
-                size = copy.size + _size(page.events)
-                self._put(sender_id, _Copy(older, size, is_certain=copy.is_certain))
+                copy.complete = page.complete
+                self._insert(sender_id, copy, 0, page.events)
             elif copy is not None and copy.covers(page):
                 # The usual case: this process has saved all that it reads.
                 copy.learn(page)
@@ -222,12 +226,8 @@ class RecentConversations:
                 self._drop(sender_id)
                 return
             new = numbered([entry.data for entry in entries], position)
-            # A long session is neither copied nor measured for each of its events.
-            self._drop(sender_id)
-            copy.events += new
-            copy.size += _size(new)
+            self._insert(sender_id, copy, len(copy.events), new)
             copy.user_id = user_id or copy.user_id
-            self._put(sender_id, copy)
 
     def note_hand_over(self, sender_id: str, waiting: Waiting, position: int) -> None:
         """Keep what waited in the spool and is in the database now.
@@ -273,6 +273,16 @@ class RecentConversations:
             return None
         return copy
 
+    def _insert(
+        self, sender_id: str, copy: _Copy, at: int, events: List[Stored]
+    ) -> None:
+        """Add events to a copy, before the index ``at``."""
+        self._drop(sender_id)
+        # A long session is neither copied nor measured for each of its events.
+        copy.events[at:at] = events
+        copy.size += _size(events)
+        self._put(sender_id, copy)
+
     def _put(self, sender_id: str, copy: _Copy) -> None:
         self._drop(sender_id)
         if not copy.events or copy.size > self._max_bytes:
@@ -292,7 +302,7 @@ class RecentConversations:
 
 def _size(events: Sequence[Stored]) -> int:
     texts = sum(map(sys.getsizeof, texts_of(events)))
-    return texts + _OVERHEAD * (len(events) + 1)
+    return texts + _OVERHEAD * len(events)
 
 
 def newest(events: List[Stored], limit: Optional[int], before: Optional[int]) -> Page:

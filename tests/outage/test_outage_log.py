@@ -258,6 +258,16 @@ def test_what_was_stored_in_another_order_is_stored_once(database, open_log, tmp
     assert texts(database, "ada") == ["a", "late", "mine"]
 
 
+def test_event_that_was_saved_twice_is_stored_twice(database, open_log, tmp_path):
+    """Custom code may hand out one event again and again."""
+    log = open_log(tmp_path / "spool")
+    end = log.append("ada", [entry("a")], START)
+    database.append("ada", [entry("again")], end)
+    waiting = [entry("again"), entry("again")]
+    log.spool.append("ada", waiting, end, None, Page([], True))
+    assert texts(log, "ada") == ["a", "again", "again"]
+
+
 def test_attempt_that_the_copy_does_not_reach_is_stored_once(database, open_log):
     """The copy has only what others have appended after it."""
     log = open_log()

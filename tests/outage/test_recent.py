@@ -148,6 +148,15 @@ def test_event_that_was_changed_by_hand_among_the_newest_is_seen(log, database):
     assert texts_of(log.read_back("ada", 20).events) == texts_of(stored)
 
 
+def test_reads_alone_do_not_let_a_copy_grow(log):
+    fill(log)
+    log.read_back("ada", 20)
+    before = log._recent._bytes
+    for _ in range(5):
+        log.read_back("ada", 20)
+    assert log._recent._bytes == before
+
+
 def test_without_the_option_all_is_read(database):
     log = make(database, reads_newer=False)
     fill(log)
@@ -172,35 +181,31 @@ def stored(*numbers: int) -> List[Stored]:
     return [Stored(number, f"event {number}") for number in numbers]
 
 
+@pytest.fixture
 def copies() -> RecentConversations:
     return RecentConversations(1_000_000, None)
 
 
-def test_guessed_position_ends_no_page():
+def test_guessed_position_ends_no_page(copies):
     """The number may be the position of the event after it."""
-    recent_conversations = copies()
-    recent_conversations.note_append(
-        "ada", [entry(text) for text in "abc"], 0, 13, None
-    )
-    assert recent_conversations.older("ada", 5, 11) is None
-    assert len(recent_conversations.older("ada", 5, 13).events) == 2
+    copies.note_append("ada", [entry(text) for text in "abc"], 0, 13, None)
+    assert copies.older("ada", 5, 11) is None
+    assert len(copies.older("ada", 5, 13).events) == 2
 
 
-def test_page_is_not_taken_from_a_copy_of_what_was_handed_over():
-    recent_conversations = copies()
+def test_page_is_not_taken_from_a_copy_of_what_was_handed_over(copies):
     waiting = Waiting(0, [entry("a"), entry("b")], None, 0, Page([], True))
-    recent_conversations.note_hand_over("ada", waiting, 8)
-    assert recent_conversations.older("ada", 5, 8) is None
-    recent_conversations.note_page("ada", Page(stored(5), True), 7)
-    assert recent_conversations.older("ada", 5, 8) is None
+    copies.note_hand_over("ada", waiting, 8)
+    assert copies.older("ada", 5, 8) is None
+    copies.note_page("ada", Page(stored(5), True), 7)
+    assert copies.older("ada", 5, 8) is None
 
 
-def test_copy_of_a_conversation_that_was_rewritten_is_dropped():
+def test_copy_of_a_conversation_that_was_rewritten_is_dropped(copies):
     """Older events were asked for, and are not there any more."""
-    recent_conversations = copies()
-    recent_conversations.note_page("ada", Page(stored(5, 6), False), None)
-    recent_conversations.note_page("ada", Page([], True), 5)
-    assert recent_conversations.get("ada") is None
+    copies.note_page("ada", Page(stored(5, 6), False), None)
+    copies.note_page("ada", Page([], True), 5)
+    assert copies.get("ada") is None
 
 
 def test_nothing_is_asked_twice_where_the_copy_is_too_short(log, database):
@@ -221,34 +226,27 @@ def test_positions_of_a_long_append_are_learned(log):
     assert asked(log) == [(3, None)]
 
 
-def test_number_of_another_event_does_not_continue_a_copy():
+def test_number_of_another_event_does_not_continue_a_copy(copies):
     """The copy begins with a guess, which is the position of the event after it."""
-    recent_conversations = copies()
-    recent_conversations.note_append(
-        "ada", [entry(text) for text in "abc"], 0, 13, None
-    )
-    recent_conversations.note_page("ada", Page(stored(7), True), 11)
-    assert len(recent_conversations.get("ada").events) == 3
+    copies.note_append("ada", [entry(text) for text in "abc"], 0, 13, None)
+    copies.note_page("ada", Page(stored(7), True), 11)
+    assert len(copies.get("ada").events) == 3
 
 
-def test_guessed_positions_ascend_after_others_were_learned():
-    recent_conversations = copies()
-    recent_conversations.note_append("ada", [entry("first")], 0, 5, None)
-    recent_conversations.note_append(
-        "ada", [entry(text) for text in "abcd"], 5, 20, None
-    )
+def test_guessed_positions_ascend_after_others_were_learned(copies):
+    copies.note_append("ada", [entry("first")], 0, 5, None)
+    copies.note_append("ada", [entry(text) for text in "abcd"], 5, 20, None)
     page = Page([Stored(10, entry("c").data), Stored(20, entry("d").data)], False)
-    recent_conversations.note_page("ada", page, None)
-    events = recent_conversations.get("ada").events
+    copies.note_page("ada", page, None)
+    events = copies.get("ada").events
     assert [event.position for event in events] == [5, 8, 9, 10, 20]
 
 
-def test_copy_that_others_have_made_uncertain_meanwhile_is_not_joined():
-    recent_conversations = copies()
+def test_copy_that_others_have_made_uncertain_meanwhile_is_not_joined(copies):
     waiting = Waiting(0, [entry("a"), entry("b")], None, 0, Page([], True))
-    recent_conversations.note_hand_over("ada", waiting, 8)
-    page = recent_conversations.get("ada")
-    assert recent_conversations.join("ada", page, 5) is None
+    copies.note_hand_over("ada", waiting, 8)
+    page = copies.get("ada")
+    assert copies.join("ada", page, 5) is None
 
 
 #: By whom, and how many events or what; the pages that are read afterwards.
@@ -304,7 +302,8 @@ def test_reads_give_what_the_log_has(
             found = page.events + found
             assert page.complete == (len(found) == len(in_log.events))
             assert page.user_id == (in_log.user_id if page.events else None)
-        assert [event.data for event in found] == [
-            event.data for event in in_log.events
-        ]
+        assert texts_of(found) == texts_of(in_log.events)
+        copy = log._recent.get("ada")
+        positions = [event.position for event in copy.events] if copy else []
+        assert positions == sorted(set(positions))
     log.close()

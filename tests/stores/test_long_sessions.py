@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import threading
 import time
 
@@ -380,3 +381,14 @@ def test_whole_conversation_of_the_command_line_is_read_anew(monkeypatch):
     log = RewrittenOnce()
     log.append("ada", [encode(event) for event in conversation(1, 40)], START)
     assert stores.whole(log, "ada").events == log.read_back("ada").events
+
+
+def test_child_of_a_fork_waits_for_no_thread_of_its_parent():
+    """The thread that holds the lock does not exist in the child."""
+    store = InMemoryTrackerStore(Domain.empty())
+    shared = store._shared
+    with shared.session_lengths._lock:
+        child = os.fork()
+        if not child:
+            os._exit(not shared.session_lengths._lock.acquire(timeout=1))
+    assert os.waitpid(child, 0)[1] == 0

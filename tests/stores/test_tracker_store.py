@@ -41,6 +41,7 @@ from rasa_api import (
 )
 from rasa_trackers import rasa_versions, sessions
 from rasa_trackers.memory.log import MemoryEventLog
+from rasa_trackers.outage.recent import NEWER
 from rasa_trackers.threads import Threads
 
 
@@ -155,6 +156,34 @@ async def test_long_session_is_read_at_once_the_next_time(
         assert as_dicts(await store.retrieve("ada")) == dicts(new)
     assert limits[0] > len(long)
     assert limits[1:] == [100]
+
+
+async def test_long_session_is_read_from_where_the_copy_ends(
+    store, make_store, backend, monkeypatch
+):
+    other = make_store(read_newer=False) if backend.durable else store
+    long, new = conversation(1, 60), conversation(1, 2)
+    await other.save(tracker("ada", long))
+    assert as_dicts(await store.retrieve("ada")) == dicts(long)
+    limits = []
+    read_back = backend_log(store).read_back
+
+    def counted(sender_id, limit=None, before=None):
+        limits.append(limit)
+        return read_back(sender_id, limit, before)
+
+    monkeypatch.setattr(backend_log(store), "read_back", counted)
+    for _ in range(2):
+        long += turn()
+        await other.save(tracker("ada", long))
+        limits.clear()
+        assert as_dicts(await store.retrieve("ada")) == dicts(long)
+        # The store in memory has no copies beside it.
+        assert limits == [NEWER] or not backend.durable
+    await other.save(tracker("ada", long + new))
+    assert as_dicts(await store.retrieve("ada")) == dicts(new)
+    await other.delete("ada")
+    assert await store.retrieve("ada") is None
 
 
 def test_only_so_many_long_sessions_are_remembered(monkeypatch):
