@@ -69,6 +69,14 @@ class _Copy:
         is_all = self.complete and begin == 0
         return Page(self.events[begin:end], is_all, self.user_id if end else None)
 
+    def index_of(self, position: int) -> Optional[int]:
+        """Where the event at a position is; ``None`` if it is not known to be here."""
+        index = bisect_left(self.events, (position,))
+        if index == len(self.events) or self.events[index].position != position:
+            return None
+        # The number of a guessed position may be the position of another event.
+        return None if isinstance(self.events[index], Guessed) else index
+
     def learn(self, page: Page) -> None:
         """Learn positions that were guessed, from a page that was read."""
         begin = len(self.events) - len(page.events)
@@ -178,35 +186,43 @@ class RecentConversations:
             copy = self._live(sender_id)
             if copy is None or not copy.is_certain:
                 return None
-            end = bisect_left(copy.events, (before,))
-            if end == len(copy.events) or copy.events[end].position != before:
-                return None
-            if isinstance(copy.events[end], Guessed):
-                return None
-            return copy.newest(limit, end)
+            end = copy.index_of(before)
+            return None if end is None else copy.newest(limit, end)
 
     def note_page(self, sender_id: str, page: Page, before: Optional[int]) -> None:
         """Keep what was read of a conversation."""
         with self._lock:
             copy = self._copies.get(sender_id)
             if before is not None:
-                if copy is None or copy.events[0].position != before:
-                    return
-                if isinstance(copy.events[0], Guessed):
-                    return  # the number is that of another event
-                if not page.events:
-                    # A copy that begins with the log's first event is complete. So the
-                    # log has been rewritten.
-                    self._drop(sender_id)
-                    return
-                copy.complete = page.complete
-                self._insert(sender_id, copy, 0, page.events)
+                self._note_older_page(sender_id, copy, page, before)
             elif copy is not None and copy.covers(page):
                 # The usual case: this process has saved all that it reads.
                 copy.learn(page)
                 self._put(sender_id, copy)
             else:
                 self._put(sender_id, _Copy(page, _size(page.events)))
+
+    def _note_older_page(
+        self, sender_id: str, copy: Optional[_Copy], page: Page, before: int
+    ) -> None:
+        """Keep a page that ends before an event of the copy."""
+        # How many events of the copy the page has, too.
+        known = None if copy is None else copy.index_of(before)
+        if copy is None or known is None:
+            return
+        older = len(page.events) - known
+        if (page.events and older <= 0) or (copy.complete and older == 0):
+            return  # all of it is in the copy
+        if (
+            older > 0
+            and not copy.complete
+            and texts_of(page.events[older:]) == texts_of(copy.events[:known])
+        ):
+            copy.events[:known] = page.events[older:]
+            copy.complete = page.complete
+            self._insert(sender_id, copy, 0, page.events[:older])
+        else:
+            self._drop(sender_id)  # the log has been rewritten
 
     def note_append(
         self,

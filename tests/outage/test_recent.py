@@ -119,6 +119,34 @@ def test_pages_before_it_come_from_the_copy(log, database):
     assert texts_of(found) == texts_of(database.read_back("ada").events)
 
 
+def test_session_of_many_pages_is_read_once(log, database):
+    """The pages of the second read begin elsewhere than those of the first."""
+    end = START
+    for number in range(40):
+        end = database.append("ada", [entry(str(number))], end)
+    stored = database.read_back("ada").events
+    for limit in (3, 7, 7):
+        asked(log)
+        pages = list(pages_newest_first(log, "ada", limit))
+        found = [event for page in reversed(pages) for event in page.events]
+        assert found == stored
+    assert asked(log) == [(3, None)]
+
+
+def test_page_that_overlaps_a_copy_of_another_state_drops_it(copies):
+    copies.note_page("ada", Page(stored(5, 6), False), None)
+    others = [Stored(3, "event 3"), Stored(5, "changed")]
+    copies.note_page("ada", Page(others, True), 6)
+    assert copies.get("ada") is None
+
+
+def test_older_page_of_a_copy_that_has_it_changes_nothing(copies):
+    copies.note_page("ada", Page(stored(5, 6, 7), True), None)
+    copies.note_page("ada", Page(stored(6), False), 7)
+    copies.note_page("ada", Page([], True), 5)
+    assert copies.get("ada") == Page(stored(5, 6, 7), True)
+
+
 def test_more_than_is_asked_for_is_read_as_before(log, database):
     end = fill(log)
     for number in range(5):
