@@ -113,6 +113,9 @@ class Contender(ABC):
     def undo_turn(self, sender_id: str) -> None:
         """Put a conversation back to what `fill` stored, so that turns are alike."""
 
+    async def know_again(self, sender_id: str) -> None:  # noqa: B027 - most know nothing
+        """Know of a conversation what the turn before would have left, without an undo."""
+
 
 class Undo(ABC):
     """Puts conversations back, by the driver's means."""
@@ -153,6 +156,10 @@ class TrackerStoreContender(Contender):
 
     def undo_turn(self, sender_id: str) -> None:
         self._undo(sender_id)
+
+    async def know_again(self, sender_id: str) -> None:
+        if self.name == OURS:  # Rasa's own keep nothing from turn to turn
+            await self.store.retrieve(sender_id)
 
 
 class Floor(Contender):

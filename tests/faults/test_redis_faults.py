@@ -439,13 +439,13 @@ async def test_slot_that_is_half_moved(load, flavour):
                 add(kept, turn())
                 await store.save(kept)
                 assert as_dicts(await store.retrieve("ada")) == as_dicts(kept)
-            # A slow machine may take that for an outage, in which a conversation begins
-            # afresh if there is a spool.
+            # A slow machine may take what follows for an outage, in which a conversation
+            # begins afresh if there is a spool.
             without_spool = load(redis_endpoint(cluster, timeout=5, spool="off"))
             with pytest.raises(ConnectionException):  # Rasa's own key could be there
                 await without_spool.retrieve("{tracker:ada}")
             with pytest.raises(ConnectionException):
-                store._shared.threads.run_blocking(
+                without_spool._shared.threads.run_blocking(
                     lambda log: log.delete("ada"), timeout=1
                 )
             for client in (taker, giver):

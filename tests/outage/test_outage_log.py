@@ -59,6 +59,7 @@ def open_log(database: Connection) -> Iterator[Callable[..., OutageLog]]:
         spool: bool = True,
         max_bytes: int = 1_000_000,
         opened: bool = True,
+        database: Connection = database,
     ) -> OutageLog:
         log = OutageLog(
             database,
@@ -345,10 +346,8 @@ def test_delete_erases_what_waits(database, open_log, tmp_path):
     log = open_log(path)
     database.state = REFUSED
     log.append("ada", [entry("secret")], START)
-    other = open_log(path, opened=False)  # a process that finds the database up
-    other_database = Connection(database.database)
-    other._log = other_database
-    other._handover._log = other_database
+    another = Connection(database.database)  # of a process that finds the database up
+    other = open_log(path, opened=False, database=another)
     assert other.delete("ada")
     database.state = UP
     until(is_stored(log))
@@ -395,7 +394,7 @@ def test_copies_outlive_a_drain_that_an_outage_overtakes(database, open_log, tmp
     """The drain of the start finds that all is well, and is slow to say so."""
     log = open_log(tmp_path / "spool")
     log.append("ada", [entry("a")], START)
-    until(lambda: not log._draining.locked())
+    until(lambda: not log._draining._under_way.locked())
     erase_copies = log.spool.erase_copies
 
     def erase_late() -> None:
@@ -405,8 +404,8 @@ def test_copies_outlive_a_drain_that_an_outage_overtakes(database, open_log, tmp
         erase_copies()
 
     log.spool.erase_copies = erase_late
-    log._drain_in_background()
-    until(lambda: not log._draining.locked())
+    log._draining.drain_in_background()
+    until(lambda: not log._draining._under_way.locked())
     assert log.is_away
     assert log.spool.copy("ada")
 
@@ -564,8 +563,8 @@ def test_closing_stores_what_only_memory_has(database, open_log, caplog):
     log = open_log()
     database.state = REFUSED
     end = log.append("ada", [entry("a")], START)
-    log._whole.close()  # so that no probe ends the outage
-    log._whole.is_away = False
+    log._parts.whole.close()  # so that no probe ends the outage
+    log._parts.whole.is_away = False
     database.state = UP
     log.close()
     assert end is not None

@@ -84,7 +84,8 @@ async def test_page_lists_the_functions_between_save_and_the_wire(
 
 def test_page_has_every_module():
     package = CHECKOUT / "rasa_trackers"
-    there = {path.name for path in package.glob("*.py") if path.name[0] != "_"}
+    modules = [*package.glob("*.py"), *package.glob("outage/*.py")]
+    there = {path.name for path in modules if path.name[0] != "_"}
     there |= {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
     rooms = PAGE.read_text("utf-8").partition("rasa_trackers/\n")[2].partition("```")[0]
     assert set(re.findall(r"(?<=[ ^])\w+(?:\.py|/)(?= )", rooms)) == there

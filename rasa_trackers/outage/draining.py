@@ -1,0 +1,193 @@
+"""When what waits in the spool is stored: before a call, after an outage, at the start."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
+
+from rasa_trackers.errors import is_unavailable
+from rasa_trackers.event_log import EventLog
+from rasa_trackers.outage.handover import Handover
+from rasa_trackers.outage.parts import Parts
+from rasa_trackers.outage.recent import RecentConversations
+from rasa_trackers.outage.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two attempts to store what waits while the database is there.
+_INTERVAL = 1.0
+
+
+class Draining:
+    """Empties a spool while the database is there, and keeps the copies beside it."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        spool: Spool,
+        recent: RecentConversations,
+        parts: Parts,
+        *,
+        timeout: float,
+        secrets: Sequence[Optional[str]],
+    ) -> None:
+        """Store nothing yet.
+
+        Args:
+            log: The log in the database.
+            spool: What waits.
+            recent: Copies of recent conversations.
+            parts: Know whether the database is there.
+            timeout: Seconds that the server may stay silent.
+            secrets: Passwords, never to be shown.
+        """
+        self._log = log
+        self._spool = spool
+        self._recent = recent
+        self._parts = parts
+        self._handover = Handover(
+            *(log, spool),
+            on_stored=recent.note_hand_over,
+            timeout=timeout,
+            secrets=secrets,
+        )
+        self._is_closed = threading.Event()
+        self._under_way = threading.Lock()
+
+    def close(self) -> None:
+        """Store what would end with this process, and begin nothing new."""
+        self._is_closed.set()
+        if not self._spool.is_durable:
+            self._store_what_would_be_lost()
+        self._handover.close()
+
+    def _store_what_would_be_lost(self) -> None:
+        try:
+            self.hand_over_all()
+        except Exception as error:  # noqa: BLE001 - what is left is told below
+            logger.debug("%s: not all is stored: %s", self._log.name, error)
+        left = self._spool.sender_ids()
+        if left:
+            logger.error(
+                "What was said in %d conversations while %s was away is lost, because "
+                "the tracker store is closed. Set 'spool' to the path of a file against "
+                "that.",
+                len(left),
+                self._log.name,
+            )
+
+    # One conversation
+
+    def hand_over(self, sender_id: str) -> None:
+        """Store what waits of a conversation before anything else is done with it."""
+        if self._spool.waits(sender_id):
+            with self._parts.watched(self._parts.of(sender_id), writes=True):
+                self._handover.hand_over(sender_id)
+            self.drain_in_background()
+
+    def erase(self, sender_id: str) -> bool:
+        """Erase what waits of a conversation; whether anything did."""
+        with self._handover.lock_of(sender_id):
+            waited = self._spool.erase(sender_id)
+            self._handover.forget(sender_id)
+        return waited
+
+    def when_stored(
+        self, sender_id: str, position: int, callback: Callable[[], None]
+    ) -> None:
+        """Call back once the event at this position is in the database."""
+        self._handover.when_stored(sender_id, position, callback)
+
+    def position_in_database(self, sender_id: str, in_spool: int) -> Optional[int]:
+        """The position of an event that waited; ``None`` if that is not known."""
+        return self._handover.position_in_database(sender_id, in_spool)
+
+    # All conversations
+
+    def hand_over_all(self) -> None:
+        """Store what waits, of all conversations whose server is there."""
+        by_part: Dict[str, List[str]] = {}
+        for sender_id in sorted(self._spool.sender_ids()):
+            by_part.setdefault(self._log.part_of(sender_id), []).append(sender_id)
+        for part, sender_ids in by_part.items():
+            availability = self._parts.part(part)
+            if not availability.is_away:
+                with self._parts.watched(availability, writes=True):
+                    self._handover.hand_over_all(sender_ids)
+
+    def is_stored_again(self, part: str) -> bool:
+        """Whether a part that answers again also stores what waits."""
+        waiting = sorted(self._spool.sender_ids())
+        try:
+            self._handover.hand_over_first(
+                [each for each in waiting if self._log.part_of(each) == part]
+            )
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            return False
+        return True
+
+    def take_totals(self) -> Tuple[int, int]:
+        """How many conversations and events were stored since the last time."""
+        return self._handover.take_totals()
+
+    def drain_in_background(self) -> None:
+        """Store what this process, another one or an earlier one has left waiting."""
+        if self._under_way.acquire(blocking=False):
+            threading.Thread(
+                target=self._drain, name="rasa_trackers-drain", daemon=True
+            ).start()
+
+    def _drain(self) -> None:
+        try:
+            # In an outage, its end does the same.
+            while not self._is_closed.is_set() and not self._parts.is_away_or_ending:
+                try:
+                    self.hand_over_all()
+                    if not self._parts.is_away:
+                        self.erase_copies()
+                    self._report()
+                except Exception as error:  # noqa: BLE001 - tried again
+                    logger.debug("%s: not all is stored yet: %s", self._log.name, error)
+                else:
+                    return
+                self._is_closed.wait(_INTERVAL)
+        finally:
+            self._under_way.release()
+
+    def _report(self) -> None:
+        """Say what was left by an earlier process, or of an outage that is long over."""
+        if self._parts.is_away_or_ending:
+            return
+        conversations, events = self._handover.take_totals()
+        if events:
+            logger.info(
+                "%s: %d events of %d conversations that waited are stored now.",
+                self._log.name,
+                events,
+                conversations,
+            )
+
+    # Copies
+
+    def share_copies_in_background(self) -> None:
+        """Let other processes of the machine, and the next one, know the copies."""
+        if self._spool.is_durable:
+            threading.Thread(
+                target=self._share_copies, name="rasa_trackers-copies", daemon=True
+            ).start()
+
+    def _share_copies(self) -> None:
+        for sender_id, page in self._recent.all_newest_first():
+            if not self._parts.is_away or self._is_closed.is_set():
+                return
+            if self._parts.of(sender_id).is_away:
+                self._spool.keep_copy(sender_id, page)
+
+    def erase_copies(self) -> None:
+        """Forget the copies in the spool: the database is back."""
+        self._spool.erase_copies()
+        if self._parts.is_away:  # an outage has begun meanwhile, and needs them
+            self._share_copies()
