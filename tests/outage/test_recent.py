@@ -140,6 +140,21 @@ def test_page_that_overlaps_a_copy_of_another_state_drops_it(copies):
     assert copies.get("ada") is None
 
 
+def test_page_before_the_beginning_of_a_complete_copy_drops_it(copies):
+    copies.note_page("ada", Page(stored(5, 6, 7), True), None)
+    copies.note_page("ada", Page(stored(4, 5, 6), True), 7)
+    assert copies.get("ada") is None
+
+
+def test_page_that_overlaps_a_copy_tells_positions_that_were_guessed(copies):
+    copies.note_page("ada", Page(stored(5, 6), False), None)
+    copies.note_append("ada", [entry(text) for text in "abc"], 6, 13, None)
+    a, b, c = (entry(text).data for text in "abc")
+    page = Page([*stored(3, 5, 6), Stored(9, a), Stored(10, b)], True)
+    copies.note_page("ada", page, 13)
+    assert copies.get("ada") == Page([*page.events, Stored(13, c)], True)
+
+
 def test_older_page_of_a_copy_that_has_it_changes_nothing(copies):
     copies.note_page("ada", Page(stored(5, 6, 7), True), None)
     copies.note_page("ada", Page(stored(6), False), 7)
