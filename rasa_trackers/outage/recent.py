@@ -19,7 +19,7 @@ from typing import Iterator, List, Optional, Sequence, Tuple
 
 from rasa_trackers.event_log import PAGE_SLACK, Entry, Page, Stored
 from rasa_trackers.outage.spool import Guessed, Waiting, numbered
-from rasa_trackers.paging import end_of, texts_of
+from rasa_trackers.paging import FIRST_PAGE, end_of, texts_of
 
 #: Bytes that an event takes in memory beside its text, and a conversation beside its
 #: events.
@@ -103,6 +103,26 @@ class _Copy:
             and page.events[-1].position <= self.events[-1].position
         )
 
+    def is_continued_by(self, page: Page) -> bool:
+        """Whether a page that was read follows the copy, which goes further back."""
+        is_enough = len(page.events) >= min(len(self.events), FIRST_PAGE)
+        if page.complete or (is_enough and not self.is_certain):
+            return False
+        return self.newer_in(page) is not None
+
+    def newer_in(self, page: Page) -> Optional[List[Stored]]:
+        """The events of a page that follow the copy; ``None`` if that is not known.
+
+        Args:
+            page: The newest events of the log.
+        """
+        events = reversed(list(enumerate(page.events, 1)))
+        known = next((at for at, event in events if event == self.events[-1]), 0)
+        # Texts, because the positions of the copy may be guessed.
+        if not known or texts_of(page.events[:known]) != texts_of(self.events[-known:]):
+            return None
+        return page.events[known:]
+
 
 class RecentConversations:
     """What this process has read or written lately; bounded by bytes.
@@ -157,20 +177,10 @@ class RecentConversations:
             # Another thread may have put another copy there since `reaches` was asked.
             if copy is None or not copy.is_certain:
                 return None
-            known = 1 + next(
-                (
-                    at
-                    for at, event in enumerate(page.events)
-                    if event == copy.events[-1]
-                ),
-                -1,
-            )
-            if not known:
+            newer = copy.newer_in(page)
+            if newer is None:
                 return None
-            # Texts, because the positions of the copy may be guessed.
-            if texts_of(page.events[:known]) != texts_of(copy.events[-known:]):
-                return None
-            self._insert(sender_id, copy, len(copy.events), page.events[known:])
+            self._insert(sender_id, copy, len(copy.events), newer)
             copy.user_id = page.user_id
             return copy.newest(limit, len(copy.events))
 
@@ -199,6 +209,12 @@ class RecentConversations:
                 # The usual case: this process has saved all that it reads.
                 copy.learn(page)
                 self._put(sender_id, copy)
+            elif copy is not None and copy.is_continued_by(page):
+                # A save reads a few events to compare them. The session before them is
+                # needed in an outage.
+                newer = copy.newer_in(page) or []
+                self._insert(sender_id, copy, len(copy.events), newer)
+                copy.user_id = page.user_id
             else:
                 self._put(sender_id, _Copy(page, _size(page.events)))
 

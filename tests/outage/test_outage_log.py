@@ -30,7 +30,7 @@ from rasa_trackers.memory.log import MemoryEventLog
 from rasa_trackers.outage import availability
 from rasa_trackers.outage.log import OutageLog
 from rasa_trackers.outage.spool import Spool
-from rasa_trackers.paging import end_of
+from rasa_trackers.paging import FIRST_PAGE, end_of
 from rasa_trackers.retries import Deadline, DeadlineLog
 from rasa_trackers.threads import Threads, _watchdog
 
@@ -185,6 +185,19 @@ def test_late_request_is_found_behind_what_was_stored_first(database, open_log):
     database.state = UP
     until(is_stored(log))
     assert texts(database, "ada") == ["a", "late", "mine"]
+
+
+def test_session_goes_on_from_its_beginning_after_a_save_was_compared(
+    database, open_log
+):
+    """The comparison reads the newest events alone."""
+    log = open_log()
+    said = [str(number) for number in range(2 * FIRST_PAGE)]
+    end = log.append("ada", [entry(text) for text in said], START)
+    database.database.append("ada", [entry("other's")], end)
+    save_once(log, "mine", end)
+    database.state = REFUSED
+    assert texts(log, "ada") == [*said, "other's", "mine"]
 
 
 def test_hand_over_compares_from_the_earliest_attempt_on(database, open_log):

@@ -93,6 +93,10 @@ def fill(log: OutageLog, count: int = 10) -> int:
     return end
 
 
+def stored(*numbers: int) -> List[Stored]:
+    return [Stored(number, f"event {number}") for number in numbers]
+
+
 def asked(log: OutageLog) -> List[Any]:
     """What was asked of the database since then."""
     taken, log._log.asked = log._log.asked, []
@@ -138,6 +142,41 @@ def test_page_that_overlaps_a_copy_of_another_state_drops_it(copies):
     others = [Stored(3, "event 3"), Stored(5, "changed")]
     copies.note_page("ada", Page(others, True), 6)
     assert copies.get("ada") is None
+
+
+def test_few_newer_events_continue_a_copy(copies):
+    """A save reads a few events of the session to compare them."""
+    copies.note_page("ada", Page(stored(*range(1, 51)), True, "ann"), None)
+    copies.note_page("ada", Page(stored(49, 50, 51), False, "bob"), None)
+    assert copies.get("ada") == Page(stored(*range(1, 52)), True, "bob")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        Page(stored(51), False),  # what is between them is not known
+        Page([Stored(49, "changed"), *stored(50, 51)], False),
+        Page(stored(50, 51), True),
+    ],
+    ids=["gap", "another text", "all of the log"],
+)
+def test_other_pages_take_the_place_of_a_copy(copies, page):
+    copies.note_page("ada", Page(stored(*range(1, 51)), True), None)
+    copies.note_page("ada", page, None)
+    assert copies.get("ada") == page
+
+
+def test_uncertain_copy_goes_on_until_more_is_read(copies):
+    """Others may have written between what was known and what waited."""
+    known, waited = Page(stored(*range(1, 51)), True), [entry("b"), entry("c")]
+    copies.note_hand_over("ada", Waiting(50, waited, None, 0, known), 60)
+    newest = [Stored(60, entry("c").data), Stored(61, "d")]
+    copies.note_page("ada", Page(newest, False), None)
+    events = copies.get("ada").events
+    assert (len(events), events[0], events[-2:]) == (53, known.events[0], newest)
+    page = Page([*stored(*range(2, 51)), *events[50:], Stored(62, "e")], False)
+    copies.note_page("ada", page, None)
+    assert copies.get("ada") == page
 
 
 def test_page_before_the_beginning_of_a_complete_copy_drops_it(copies):
@@ -218,10 +257,6 @@ def test_copy_of_a_conversation_that_began_in_an_outage_is_not_trusted(log, data
     log._log.state = UP
     wait_until(lambda: not log.is_away and not log.spool.sender_ids(), "its end", 120)
     assert log.read_back("ada", 20) == database.read_back("ada", 20)
-
-
-def stored(*numbers: int) -> List[Stored]:
-    return [Stored(number, f"event {number}") for number in numbers]
 
 
 @pytest.fixture
