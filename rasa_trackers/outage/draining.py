@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from rasa_trackers.errors import is_unavailable
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two attempts to store what waits while the database is there.
 _INTERVAL = 1.0
+#: Seconds between two looks at what other processes have left in the file.
+_LOOK_INTERVAL = 10.0
 
 
 class Draining:
@@ -53,7 +56,10 @@ class Draining:
             secrets=secrets,
         )
         self._is_closed = threading.Event()
-        self._under_way = threading.Lock()
+        self._lock = threading.Lock()
+        #: Whether a thread stores what waits, and whether there may be more for it.
+        self._is_draining = self._is_wanted = False
+        self._looked_at = time.monotonic()
 
     def close(self) -> None:
         """Store what would end with this process, and begin nothing new."""
@@ -85,6 +91,16 @@ class Draining:
             with self._parts.watched(self._parts.of(sender_id), writes=True):
                 self._handover.hand_over(sender_id)
             self.drain_in_background()
+        elif self._spool.is_durable:
+            self._look_for_what_others_left()
+
+    def _look_for_what_others_left(self) -> None:
+        """Store what a process has left that was killed and did not start again."""
+        now = time.monotonic()
+        if now - self._looked_at >= _LOOK_INTERVAL:
+            self._looked_at = now
+            if self._spool.sender_ids():
+                self.drain_in_background()
 
     def erase(self, sender_id: str) -> bool:
         """Erase what waits of a conversation; whether anything did."""
@@ -106,15 +122,25 @@ class Draining:
     # All conversations
 
     def hand_over_all(self) -> None:
-        """Store what waits, of all conversations whose server is there."""
+        """Store what waits, of all conversations whose server is there.
+
+        Raises:
+            ConnectionException: when something could not be stored. The rest is.
+        """
         by_part: Dict[str, List[str]] = {}
         for sender_id in sorted(self._spool.sender_ids()):
             by_part.setdefault(self._log.part_of(sender_id), []).append(sender_id)
+        failure: Optional[Exception] = None
         for part, sender_ids in by_part.items():
             availability = self._parts.part(part)
             if not availability.is_away:
-                with self._parts.watched(availability, writes=True):
-                    self._handover.hand_over_all(sender_ids)
+                try:
+                    with self._parts.watched(availability, writes=True):
+                        self._handover.hand_over_all(sender_ids)
+                except Exception as error:  # noqa: BLE001 - raised below
+                    failure = error
+        if failure is not None:
+            raise failure
 
     def is_stored_again(self, part: str) -> bool:
         """Whether a part that answers again also stores what waits."""
@@ -134,28 +160,37 @@ class Draining:
         return self._handover.take_totals()
 
     def drain_in_background(self) -> None:
-        """Store what this process, another one or an earlier one has left waiting."""
-        if self._under_way.acquire(blocking=False):
-            threading.Thread(
-                target=self._drain, name="rasa_trackers-drain", daemon=True
-            ).start()
+        """Store what this process, another one or an earlier one has left waiting.
+
+        What waits before this call is stored, also if a thread is at it already.
+        """
+        with self._lock:
+            self._is_wanted = True
+            if self._is_draining:
+                return
+            self._is_draining = True
+        threading.Thread(
+            target=self._drain, name="rasa_trackers-drain", daemon=True
+        ).start()
 
     def _drain(self) -> None:
-        try:
-            # In an outage, its end does the same.
-            while not self._is_closed.is_set() and not self._parts.is_away_or_ending:
-                try:
-                    self.hand_over_all()
-                    if not self._parts.is_away:
-                        self.erase_copies()
-                    self._report()
-                except Exception as error:  # noqa: BLE001 - tried again
-                    logger.debug("%s: not all is stored yet: %s", self._log.name, error)
-                else:
-                    return
+        while self._has_more_to_drain():
+            try:
+                # Of a part that is away, the end of its outage stores what waits.
+                self.hand_over_all()
+                if not self._parts.is_away:
+                    self.erase_copies()
+                self._report()
+            except Exception as error:  # noqa: BLE001 - tried again
+                logger.debug("%s: not all is stored yet: %s", self._log.name, error)
+                self._is_wanted = True
                 self._is_closed.wait(_INTERVAL)
-        finally:
-            self._under_way.release()
+
+    def _has_more_to_drain(self) -> bool:
+        with self._lock:
+            self._is_draining = self._is_wanted and not self._is_closed.is_set()
+            self._is_wanted = False
+            return self._is_draining
 
     def _report(self) -> None:
         """Say what was left by an earlier process, or of an outage that is long over."""

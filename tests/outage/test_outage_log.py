@@ -27,7 +27,7 @@ from rasa_trackers.appending import append_once
 from rasa_trackers.errors import is_unavailable, store_unavailable
 from rasa_trackers.event_log import START, Failure, Page
 from rasa_trackers.memory.log import MemoryEventLog
-from rasa_trackers.outage import availability
+from rasa_trackers.outage import availability, draining
 from rasa_trackers.outage.log import OutageLog
 from rasa_trackers.outage.spool import Spool
 from rasa_trackers.paging import FIRST_PAGE, end_of
@@ -407,7 +407,7 @@ def test_copies_outlive_a_drain_that_an_outage_overtakes(database, open_log, tmp
     """The drain of the start finds that all is well, and is slow to say so."""
     log = open_log(tmp_path / "spool")
     log.append("ada", [entry("a")], START)
-    until(lambda: not log._draining._under_way.locked())
+    until(lambda: not log._draining._is_draining)
     erase_copies = log.spool.erase_copies
 
     def erase_late() -> None:
@@ -418,9 +418,94 @@ def test_copies_outlive_a_drain_that_an_outage_overtakes(database, open_log, tmp
 
     log.spool.erase_copies = erase_late
     log._draining.drain_in_background()
-    until(lambda: not log._draining._under_way.locked())
+    until(lambda: not log._draining._is_draining)
     assert log.is_away
     assert log.spool.copy("ada")
+
+
+@pytest.mark.parametrize("step", ["_report", "take_totals"])
+def test_what_comes_when_all_seems_to_be_stored_is_stored(database, open_log, step):
+    """By a call that took the database for away, and was slow to keep its event."""
+    log = open_log()
+    database.state = REFUSED
+    log.append("ada", [entry("a")], START)
+    drain = log._draining
+    finish = getattr(drain, step)
+
+    def finish_late() -> Any:
+        setattr(drain, step, finish)
+        log.spool.append("grace", [entry("late")], START, None, Page([], True))
+        drain.drain_in_background()
+        return finish()
+
+    setattr(drain, step, finish_late)
+    database.state = UP
+    if step == "_report":  # of the thread, which works while there is no outage
+        until(is_stored(log))
+        until(lambda: not log._parts.is_away_or_ending)
+        drain.drain_in_background()
+    until(lambda: texts(database.database, "grace") == ["late"])
+    assert texts(database.database, "ada") == ["a"]
+
+
+def test_what_is_locked_is_tried_again_until_the_log_is_closed(
+    database, open_log, monkeypatch
+):
+    monkeypatch.setattr(draining, "_INTERVAL", 0.01)
+    log = open_log()
+    handover = log._draining._handover
+    hand_over_all, tried = handover.hand_over_all, []
+
+    def refuse(sender_ids: List[str]) -> None:
+        tried.append(sender_ids)
+        raise store_unavailable("locked")
+
+    handover.hand_over_all = refuse
+    log.spool.append("ada", [entry("a")], START, None, Page([], True))
+    log._draining.drain_in_background()
+    until(lambda: len(tried) > 1)
+    handover.hand_over_all = hand_over_all
+    until(is_stored(log))
+    handover.hand_over_all = refuse
+    log.spool.append("ada", [entry("b")], START, None, Page([], True))
+    log._draining.drain_in_background()
+    log.close()
+    until(lambda: not log._draining._is_draining)
+
+
+def test_part_that_stores_nothing_keeps_no_other_part_waiting(database, open_log):
+    log = open_log()
+    database.part_of = lambda sender_id: sender_id[:1]
+    for sender_id in ("ada", "bob"):
+        log.spool.append(sender_id, [entry("x")], START, None, Page([], True))
+    tried: List[List[str]] = []
+
+    def refuse_the_first(sender_ids: List[str]) -> None:
+        tried.append(sender_ids)
+        if sender_ids == ["ada"]:
+            raise store_unavailable("locked")
+
+    log._draining._handover.hand_over_all = refuse_the_first
+    with pytest.raises(Exception, match="locked"):
+        log._draining.hand_over_all()
+    assert tried == [["ada"], ["bob"]]
+
+
+def test_what_another_process_has_left_is_stored(
+    database, open_log, tmp_path, monkeypatch
+):
+    """It was killed in its outage and does not start again."""
+    path = tmp_path / "spool"
+    log = open_log(path)
+    cut_off = Connection(database.database)
+    other = open_log(path, database=cut_off)
+    cut_off.state = REFUSED
+    other.append("ada", [entry("a")], START)
+    other.close()
+    monkeypatch.setattr(draining, "_LOOK_INTERVAL", 0.0)
+    log.read_back("grace")
+    until(is_stored(log))
+    assert texts(database.database, "ada") == ["a"]
 
 
 def test_process_that_was_killed_goes_on_without_the_database(
