@@ -113,8 +113,12 @@ class Contender(ABC):
     def undo_turn(self, sender_id: str) -> None:
         """Put a conversation back to what `fill` stored, so that turns are alike."""
 
-    async def know_again(self, sender_id: str) -> None:  # noqa: B027 - most know nothing
-        """Know of a conversation what the turn before would have left, without an undo."""
+    async def recall(self, sender_id: str) -> None:  # noqa: B027 - most keep nothing
+        """Know what is stored of a conversation, as the turn before had left it.
+
+        Ours keep copies of what they read and write. An undo behind their back makes
+        them wrong, which no turn of a user's does.
+        """
 
 
 class Undo(ABC):
@@ -157,7 +161,7 @@ class TrackerStoreContender(Contender):
     def undo_turn(self, sender_id: str) -> None:
         self._undo(sender_id)
 
-    async def know_again(self, sender_id: str) -> None:
+    async def recall(self, sender_id: str) -> None:
         if self.name == OURS:  # Rasa's own keep nothing from turn to turn
             await self.store.retrieve(sender_id)
 

@@ -132,7 +132,7 @@ class Worker:
         read = await contender.take_turn(sender_id, session, turn)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         contender.undo_turn(sender_id)
-        await contender.know_again(sender_id)
+        await contender.recall(sender_id)
         # Rasa's own stores begin a session one event later, and put the slots that
         # it begins with before it.
         if abs(read - session) > 3:
@@ -155,7 +155,7 @@ class Worker:
             with timed() as taken:
                 await contender.take_turn(sender_id, events // sessions, turn)
             contender.undo_turn(sender_id)
-            await contender.know_again(sender_id)
+            await contender.recall(sender_id)
             found.append(taken)
         return {part: statistics.median(each[part] for each in found) for part in taken}
 
