@@ -66,6 +66,21 @@ def _rasas_own(name: str, ours: Type[Exception]) -> Type[Exception]:
     return found
 
 
+def sentence(text: str) -> str:
+    r"""The text of a driver's error on one line, as whole sentences.
+
+    >>> sentence("connection refused\n\tIs the server running?\n")
+    'connection refused. Is the server running?'
+    """
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    ended = [
+        line if line[-1] in ".?!:;," or next_line[:1].islower() else f"{line}."
+        for line, next_line in zip(lines, [*lines[1:], "."])
+        if line
+    ]
+    return " ".join(ended)
+
+
 def is_store_error(error: BaseException) -> bool:
     """Whether an error is one of :func:`store_error` or :func:`store_unavailable`."""
     return isinstance(error, (StoreError, _rasas_own("RasaException", StoreError)))

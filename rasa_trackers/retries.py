@@ -7,10 +7,16 @@ import functools
 import logging
 import math
 import random
+import threading
 import time
 from typing import Callable, Iterator, List, Optional, Sequence, TypeVar
 
-from rasa_trackers.errors import release_frames, store_error, store_unavailable
+from rasa_trackers.errors import (
+    release_frames,
+    sentence,
+    store_error,
+    store_unavailable,
+)
 from rasa_trackers.event_log import Conversation, Entry, EventLog, Failure, Page, User
 from rasa_trackers.store_options import redact
 
@@ -24,6 +30,8 @@ _LONGEST_PAUSE = 1.0
 #: The longest pause while the server is away. An outage is known 0.3 s after it has begun
 #: (``outage.availability``), and a call that sleeps longer keeps its caller waiting.
 _LONGEST_PAUSE_WHILE_AWAY = 0.1
+#: Seconds after which an operator learns that Rasa waits for a server at its start.
+_FIRST_NEWS = 1.0
 #: Times that a call in batches may begin anew while each batch moves the deadline on. A
 #: server that breaks off at the same batch each time would move it on for ever.
 _MOST_BEGINNINGS = 3
@@ -114,6 +122,23 @@ class DeadlineLog(EventLog):
 
     def open(self) -> None:
         self._with_retries(self._log.open)
+
+    def open_at_start(self) -> None:
+        """As :meth:`open`; says so while the server does not answer."""
+        waiting = threading.Timer(_FIRST_NEWS, self._announce_silence)
+        waiting.daemon = True
+        waiting.start()
+        try:
+            self._with_retries(self._log.open, waiting)
+        finally:
+            waiting.cancel()
+
+    def _announce_silence(self) -> None:
+        logger.warning(
+            "%s has not answered yet. Waiting for up to %.0f seconds.",
+            self.name,
+            self.deadline.left(),
+        )
 
     def append(
         self,
@@ -208,12 +233,21 @@ class DeadlineLog(EventLog):
 
         return self._with_retries(attempt)
 
-    def _with_retries(self, call: Callable[[], T]) -> T:
+    def _with_retries(
+        self, call: Callable[[], T], waiting: Optional[threading.Timer] = None
+    ) -> T:
+        """Call until it succeeds, the deadline has passed, or there is no point in it.
+
+        Args:
+            call: What to call.
+            waiting: Says that there is no answer, unless there is one before. Without
+                it, nobody needs to be told that the database is away.
+        """
         pause = _FIRST_PAUSE
-        retried = False
+        last: Optional[Exception] = None
         while True:
             if self.deadline.left() <= 0:
-                raise silent(self.name, self.deadline)
+                raise last or silent(self.name, self.deadline)
             try:
                 result = call()
             except Exception as error:
@@ -224,41 +258,59 @@ class DeadlineLog(EventLog):
                 if failure.away:
                     pause = min(pause, _LONGEST_PAUSE_WHILE_AWAY)
                 is_final = failure.away and not self._waits_while_away
+                translated = self._translated(error, failure)
                 if is_final or not failure.transient or self.deadline.left() <= pause:
-                    raise self._translated(error, failure) from self._cause(error)
-                if not retried:
-                    # An outage is reported once, and not by each call that meets it.
-                    logger.log(
-                        logging.DEBUG if failure.away else logging.WARNING,
-                        "%s: %s. Trying again.",
-                        self.name,
-                        self._text(error),
-                    )
-                retried = True
+                    raise translated from self._cause(error)
+                if last is None:
+                    self._announce_retries(error, failure, waiting)
+                last = translated
                 # At random, so that writers that disturbed each other do so only once.
                 time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
-                if retried:
-                    logger.debug("%s: works again.", self.name)
+                if last is not None:
+                    logger.log(
+                        logging.DEBUG if waiting is None else logging.INFO,
+                        "%s: works again.",
+                        self.name,
+                    )
                 self.deadline.renew()
                 return result
 
+    def _announce_retries(
+        self, error: Exception, failure: Failure, waiting: Optional[threading.Timer]
+    ) -> None:
+        if waiting is not None:
+            waiting.cancel()
+        # An outage is reported once, and not by each call that meets it.
+        is_reported = failure.away and waiting is None
+        logger.log(
+            logging.DEBUG if is_reported else logging.WARNING,
+            "%s: %s Trying again for up to %.0f seconds.",
+            self.name,
+            self._text(error),
+            self.deadline.left(),
+        )
+
     def _translated(self, error: Exception, failure: Failure) -> Exception:
         remedy = failure.remedy or "Check the server's log."
-        text = f"{self.name}: {self._text(error)}. {remedy}"
+        text = f"{self.name}: {self._text(error)} {remedy}"
         if failure.transient or failure.away:
             return store_unavailable(text, is_away=failure.away)
         return store_error(text)
 
     def _text(self, error: Exception) -> str:
-        driver_error = getattr(error, "orig", None) or error
-        text = " ".join(str(driver_error).split()) or type(driver_error).__name__
-        return redact(text, self._secrets).rstrip(".")
+        return redact(text_of(error), self._secrets)
 
     def _cause(self, error: Exception) -> Optional[Exception]:
         # A traceback prints the text of the cause: only when no password stands in it.
         return error if redact(str(error), self._secrets) == str(error) else None
+
+
+def text_of(error: Exception) -> str:
+    """What an error of the driver says, as whole sentences."""
+    driver_error = getattr(error, "orig", None) or error
+    return sentence(str(driver_error).strip() or type(driver_error).__name__)
 
 
 def silent(name: str, deadline: Deadline) -> Exception:

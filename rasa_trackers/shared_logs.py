@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 import os
 import threading
 import time
@@ -19,6 +20,7 @@ import weakref
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
+from rasa_trackers import __version__
 from rasa_trackers.backend import Backend, MadeLog
 from rasa_trackers.errors import is_unavailable
 from rasa_trackers.outage.log import OutageLog
@@ -26,8 +28,11 @@ from rasa_trackers.outage.probe import Probe
 from rasa_trackers.outage.spool import Spool
 from rasa_trackers.retries import DeadlineLog
 from rasa_trackers.sessions import SessionLengths
+from rasa_trackers.store_options import changed
 from rasa_trackers.threads import Threads
 from rasa_trackers.turns import Turns
+
+logger = logging.getLogger(__name__)
 
 #: Seconds between two searches for expired conversations, at most.
 _PURGE_INTERVAL = 60.0
@@ -122,6 +127,23 @@ class SharedLog:
                 if not self._begins_without_database(error):
                     raise
             self._is_open = True
+            self._say_where_conversations_are()
+
+    def _say_where_conversations_are(self) -> None:
+        """Let the operator see that Rasa uses this store, and not one in memory."""
+        spool = self.outage and self.outage.spool
+        names = changed(self._backend.options, self._values)
+        logger.info(
+            "rasa_trackers %s: %s keeps conversations in %s. %sOptions that differ from "
+            "their defaults: %s.",
+            __version__,
+            self._backend.store,
+            self._made.log.name,
+            f"{len(spool.sender_ids())} conversations wait in the spool ({spool.name}). "
+            if spool
+            else "",
+            ", ".join(names) or "none",
+        )
 
     def _begins_without_database(self, error: Exception) -> bool:
         return (
@@ -193,7 +215,7 @@ def _spool(values: Mapping[str, Any], place: str) -> Optional[Spool]:
 
 
 def _open(log: DeadlineLog) -> None:
-    log.open()
+    log.open_at_start()
 
 
 def _purge(log: DeadlineLog) -> None:

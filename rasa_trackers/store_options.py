@@ -13,7 +13,7 @@ import difflib
 import math
 import re
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 from urllib.parse import quote, quote_plus
 
 from rasa_trackers.errors import store_error
@@ -65,6 +65,21 @@ def checked(
     }
     values["startup_timeout"] = values["startup_timeout"] or values["timeout"]
     return values
+
+
+def changed(declared: Sequence[Option], values: Mapping[str, Any]) -> List[str]:
+    """The names of the options that differ from their defaults.
+
+    Args:
+        declared: The store's own options.
+        values: What :func:`checked` has given.
+    """
+    defaults = {
+        option.name: option.check(option.name, option.default)
+        for option in (*declared, *COMMON)
+    }
+    defaults["startup_timeout"] = values["timeout"]
+    return sorted(name for name in defaults if values[name] != defaults[name])
 
 
 def _unknown_options(

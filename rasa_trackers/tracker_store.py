@@ -27,7 +27,7 @@ from typing import (
 
 from rasa_trackers import rasa_versions, sessions, shared_logs, store_options
 from rasa_trackers.backend import Backend
-from rasa_trackers.errors import store_error
+from rasa_trackers.errors import is_store_error, store_error
 from rasa_trackers.faces import AsyncFace, PlainFace
 from rasa_trackers.identities import (
     checked_sender_id,
@@ -57,11 +57,15 @@ _CLOSING = 1.0
 
 
 def never_falls_back(constructor: Constructor) -> Constructor:
-    """Make a constructor raise ``RasaException`` where it would raise these two.
+    """Make a constructor raise errors that an operator can read.
 
     Rasa's loader (``_load_from_module_name_in_endpoint_config``, 3.6.21 and Pro 3.21)
     takes an ``ImportError`` or ``AttributeError`` for a missing class, warns once and
-    keeps all conversations in memory.
+    keeps all conversations in memory. So both become a ``RasaException``.
+
+    Rasa prints the traceback of an error before its sentence. That one has no causes and
+    no lines of this package, of which an operator learns nothing. They are logged at
+    DEBUG.
     """
 
     @functools.wraps(constructor)
@@ -74,6 +78,11 @@ def never_falls_back(constructor: Constructor) -> Constructor:
                 f"Rasa stops here, because it would go on with a store in memory and "
                 f"lose every conversation."
             ) from error
+        except Exception as error:
+            if not is_store_error(error):
+                raise
+            logger.debug("%s cannot start.", type(self).__name__, exc_info=error)
+            raise error.with_traceback(None) from None
 
     return wrapper  # type: ignore[return-value]
 

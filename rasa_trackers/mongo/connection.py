@@ -147,8 +147,10 @@ def create_client(
     }
     milliseconds = max(1, round(timeout * 1000))
     settings: Dict[str, Any] = {"appname": "rasa_trackers", "connect": False}
-    for name in ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS"):
+    for name in ("connectTimeoutMS", "socketTimeoutMS"):
         settings[name] = milliseconds
+    # Only after that does the driver say why it has found no server.
+    settings["serverSelectionTimeoutMS"] = max(1, milliseconds // 2)
     if not given & {"w", "journal", "fsync"}:
         # An acknowledged turn survives the loss of the primary.
         settings.update(w="majority", journal=True)

@@ -14,6 +14,7 @@ from rasa_trackers.errors import release_frames, says_away, store_unavailable
 from rasa_trackers.event_log import EventLog, Failure
 from rasa_trackers.outage.availability import Availability
 from rasa_trackers.outage.probe import Probe
+from rasa_trackers.retries import text_of
 from rasa_trackers.store_options import redact
 
 logger = logging.getLogger(__name__)
@@ -175,9 +176,8 @@ class Parts:
             availability.end()
 
     def _described(self, error: Exception, failure: Failure) -> str:
-        text = " ".join(str(getattr(error, "orig", None) or error).split())
-        text = redact(text or type(error).__name__, self._secrets).rstrip(".?")
-        return f"{text}. {failure.remedy}".rstrip()
+        text = redact(text_of(error), self._secrets)
+        return f"{text} {failure.remedy}".rstrip()
 
     def suspect_silence(self) -> None:
         """A call has had no answer for long."""

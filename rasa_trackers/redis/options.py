@@ -77,6 +77,19 @@ def _endpoint(name: str, endpoint: Any) -> Tuple[str, int]:
     return host.strip("[]"), number
 
 
+def _in_url(name: str, value: Any) -> None:
+    if value is not None:
+        raise store_error(
+            f"RedisTrackerStore takes '{name}' as a part of 'url' alone, as in "
+            f"url: rediss://host:6379/0?{name}={_IN_URL[name]}. Correct the "
+            f"tracker_store section of endpoints.yml."
+        )
+
+
+#: Options that only a URL has, with an example of a value.
+_IN_URL = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
+
+
 def _make_log(values: Mapping[str, Any], keep_users: bool) -> MadeLog:
     where = deployment(values)
     log = RedisEventLog(
@@ -164,6 +177,10 @@ REDIS = Backend(
             None,
             "Further options of redis-py's client, such as `client_name`, "
             "`health_check_interval`, `max_connections` or `ssl_ca_path`.",
+        ),
+        *(
+            Option(name, _in_url, None, "Not an option: a part of `url`.")
+            for name in _IN_URL
         ),
     ),
     _make_log,

@@ -164,7 +164,18 @@ def _parsed(url: str) -> URL:
             "The password in the option 'url' of the tracker store has an '@'. Write "
             "it as %40, or use the options 'username' and 'password'."
         )
-    return parsed.set(drivername=_current_name(parsed.drivername))
+    parsed = parsed.set(drivername=_current_name(parsed.drivername))
+    try:
+        parsed.get_dialect()
+    except sqlalchemy.exc.NoSuchModuleError:
+        raise store_error(
+            f"The option 'url' of the tracker store begins with "
+            f"'{parsed.drivername}://', which is no dialect of SQLAlchemy "
+            f"{sa.__version__}. Write the host alone, or "
+            f"dialect://user:password@host:port/database, or install the package that "
+            f"brings the dialect."
+        ) from None
+    return parsed
 
 
 def _current_name(dialect: str) -> str:

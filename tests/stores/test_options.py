@@ -135,6 +135,12 @@ def test_no_constructor_lets_the_errors_out_that_rasa_hides(
     refused(load, endpoint, "cannot start", "inside")
 
 
+@pytest.mark.parametrize("option", ["ssl_cert_reqs", "ssl_check_hostname"])
+def test_option_that_only_a_url_has(load, option):
+    endpoint = {"type": "rasa_trackers.RedisTrackerStore", "url": "127.0.0.1"}
+    refused(load, {**endpoint, option: "none"}, f"rediss://host:6379/0?{option}=")
+
+
 # SQL
 
 
@@ -143,6 +149,10 @@ def test_no_constructor_lets_the_errors_out_that_rasa_hides(
     [
         ({"dialect": "postgressql"}, ["'postgressql'", "Did you mean 'postgresql'"]),
         ({"dialect": "nosuch"}, ["no dialect 'nosuch'", "endpoints.yml"]),
+        (
+            {"url": "http://db/rasa"},
+            ["'url'", "'http://', which is no dialect", "host"],
+        ),
         (
             {"dialect": "mysql+mysqldb", "url": "localhost"},
             ["not installed", "pip install mysqlclient"],
