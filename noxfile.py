@@ -143,6 +143,16 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Builds the manual into site/; a link that leads nowhere is an error."""
+    install(session, "docs")
+    # Material would tell at each start of its successor.
+    quiet = {"NO_MKDOCS_2_WARNING": "1"}
+    built = ("build", "--strict", "--config-file", "docs/mkdocs/mkdocs.yml")
+    session.run("mkdocs", *built, *session.posargs, env=quiet)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Shows a conversation that outlives the server it began on."""
     machine = Machine(session)
@@ -391,6 +401,8 @@ PINNED = [
 BESIDE_RASA = ("--constraints", f"requirements/{OPEN_SOURCE.lock}.txt")
 PINNED_GROUPS = [
     ("lint", "3.10"),
+    ("docs", "3.10"),
+    ("package", "3.10"),
     ("types", PYTHON, *BESIDE_RASA),
     ("bench", PYTHON, *BESIDE_RASA),
     ("docker", PYTHON, *BESIDE_RASA),

@@ -140,7 +140,7 @@ async def test_this_store_after_rasas_own_after_this_one(rasas, store):
 async def test_conversations_are_copied_back_to_rasas_form(
     rasas, store, domain, endpoint
 ):
-    """The script of the README."""
+    """The script of the manual."""
     await rasas.save(tracker("ada", conversation(2, 1)))
     for sender_id in ("ada", "grace"):
         kept = await store.get_or_create_full_tracker(sender_id)
@@ -284,7 +284,7 @@ async def test_what_a_turn_reads_does_not_depend_on_the_age(
 
 
 async def test_events_can_be_queried(store, collection):
-    """The pipeline of the README."""
+    """The pipeline of the manual."""
     events = conversation(3, 40)
     await store.save(tracker("ada", events))
     pipeline = [
