@@ -270,15 +270,20 @@ def section(report: Report) -> str:
     picture = f"![Milliseconds a turn over the events stored]({_in_docs(PICTURE)})"
     blocks = [
         *quick,
+        "### A turn",
         f"![Milliseconds a turn over the age of a conversation]({_in_docs(AGE_PICTURE)})",
         turn,
         turn_table(report),
         picture,
+        "### The parts of a turn",
         parts,
         parts_table(report),
+        "### Several conversations at once",
         at_once,
         crowd_table(report),
+        "### Space, and many conversations",
         space_table(report),
+        "### The machine",
         *missing,
         machine,
     ]

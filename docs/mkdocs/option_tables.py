@@ -24,12 +24,24 @@ STORES = {
 }
 
 
+#: As in "Port of the server; 6379 unless given." and in a last sentence.
+_UNLESS_GIVEN = re.compile(
+    r"; ((?:as )?`[^`]+`|[^;.]+) unless given"
+    r"|(?<=\.) ((?:as )?`[^`]+`|[^;.]+) unless given\."
+)
+
+
 def table(options: Iterable[Option]) -> str:
     """A row for each option."""
-    rows = [
-        f"| `{option.name}` | {_default(option.default)} | {option.meaning} |"
-        for option in options
-    ]
+    rows = []
+    for option in options:
+        default, meaning = _default(option.default), option.meaning
+        # Where the code's default is only that there is none, the sentence has it.
+        found = _UNLESS_GIVEN.search(meaning)
+        if found and not default:
+            default = found[1] or found[2]
+            meaning = f"{meaning[: found.start()]}{meaning[found.end() :]}"
+        rows.append(f"| `{option.name}` | {default} | {meaning} |")
     return "\n".join(["| option | default | meaning |", "| --- | --- | --- |", *rows])
 
 
