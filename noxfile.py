@@ -1,4 +1,4 @@
-"""What is checked, and against which Rasa: `nox -s lint types demo tests docker`."""
+"""What is checked, and against which Rasa: `nox -s lint types docs package demo tests`."""
 
 from __future__ import annotations
 
@@ -493,7 +493,7 @@ def _compile(session: nox.Session, name: str, python: str, *options: str) -> Non
 
 @nox.session(python=PYTHON, default=False)
 def bench(session: nox.Session) -> None:
-    """Measures all stores; writes benchmarks/ and its part of the README."""
+    """Measures all stores; writes benchmarks/ and the figures of manual and README."""
     install(session, OPEN_SOURCE.lock, "bench")
     install_package(session)
     pro = Environment(session, "bench-rasa-pro", PRO.pythons[0])
@@ -509,7 +509,7 @@ def bench_check(session: nox.Session) -> None:
     """Fails if a turn is slow beside Rasa's own stores, or grows with age."""
     install(session, OPEN_SOURCE.lock, "bench")
     install_package(session)
-    # The README has the figures of the data files.
+    # The manual and the README have the figures of the data files.
     session.run("python", "benchmarks/report.py", "--check", silent=True)
     checked = ["benchmarks/ratios.py", *session.posargs]
     session.run("python", *checked, env=BENCHMARK, interrupt_timeout=30)

@@ -148,9 +148,10 @@ def test_rasa_loads_the_endpoints(
 )
 @pytest.mark.filterwarnings("ignore:Tracker store with type")
 def test_what_this_package_never_sees_is_answered_by_rasa_in_memory(
-    mistake: str, tmp_path: Path
+    mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pages say so, beside the promise that a mistake is an error."""
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "endpoints.yml"
     file.write_text(mistake, encoding="utf-8")
     store: Any = TrackerStore.create(read_endpoint_config(str(file), "tracker_store"))
