@@ -39,6 +39,7 @@ def without_drivers() -> None:
     assert len(links) > 20
     # An index page knows no relative links.
     assert [link for link in links if not link.startswith("https://")] == []
+    assert [link for link in links if "/#" in link and ".io/" not in link] == []
     memory = backend_of("InMemoryTrackerStore")
     log = memory.make_log(checked(memory.store, memory.options, {}), False).log
     log.open()
