@@ -17,7 +17,7 @@ import trustme
 from rasa.utils.endpoints import read_endpoint_config
 
 import rasa_trackers
-from rasa_api import InMemoryTrackerStore, TrackerStore
+from rasa_api import InMemoryTrackerStore, SQLTrackerStore, TrackerStore, unwrapped
 from rasa_trackers.backend import backend_of
 from rasa_trackers.rasa_versions import ConnectionException
 from rasa_trackers.store_options import COMMON
@@ -155,8 +155,18 @@ def test_what_this_package_never_sees_is_answered_by_rasa_in_memory(
     file = tmp_path / "endpoints.yml"
     file.write_text(mistake, encoding="utf-8")
     store: Any = TrackerStore.create(read_endpoint_config(str(file), "tracker_store"))
-    store = getattr(store, "_tracker_store", store)
-    assert type(store) is InMemoryTrackerStore
+    assert type(unwrapped(store)) is InMemoryTrackerStore
+
+
+def test_the_older_name_of_type_goes_before_it(tmp_path: Path) -> None:
+    file = tmp_path / "endpoints.yml"
+    store = {"store_type": "SQL", "type": "rasa_trackers.SQLTrackerStore"}
+    section = {**store, "db": str(tmp_path / "rasa.db")}
+    file.write_text(json.dumps({"tracker_store": section}), encoding="utf-8")
+    own: Any = TrackerStore.create(read_endpoint_config(str(file), "tracker_store"))
+    own = unwrapped(own)
+    assert type(own) is SQLTrackerStore
+    own.engine.dispose()
 
 
 # Commands
