@@ -56,7 +56,7 @@ def pizza() -> List[str]:
     said: List[str] = []
     for begin, order, size, topping in (
         (BEGIN, "a pizza, please", "large", "mushrooms"),
-        (BEGIN + DAY, "the same in small", "small", "mushrooms"),
+        (BEGIN + DAY, "another pizza, please", "small", "mushrooms"),
     ):
         said += [
             text("action", begin, name="action_session_start"),
