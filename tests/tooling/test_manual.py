@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import re
@@ -223,6 +224,47 @@ def test_nox_has_each_session() -> None:
         for name in re.findall(r"nox -s ([\w-]+)", text)
     }
     assert {name for _, name in found} <= known
+
+
+# Errors
+
+#: What others say: PostgreSQL, Redis and Rasa.
+OF_OTHERS = (
+    "password authentication failed",
+    'database "x" does not exist',
+    "WRONGPASS",
+    "NOAUTH",
+    "NOPERM",
+    "permission denied",
+    "Tracker store with type '...' not found. Using InMemoryTrackerStore instead",
+)
+
+
+def texts_of_the_package() -> str:
+    """All that its functions may say, with `_` for what is filled in."""
+    said = []
+    for path in (CHECKOUT / "rasa_trackers").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                said.append(node.value)
+            if isinstance(node, ast.JoinedStr):
+                parts = [getattr(part, "value", "_") for part in node.values]
+                said.append(
+                    "".join(part if isinstance(part, str) else "_" for part in parts)
+                )
+    return "\n".join(said)
+
+
+def test_errors_that_the_page_explains_are_those_of_the_code() -> None:
+    said = texts_of_the_package()
+    rows = re.findall(r"^\| (`.*?) \|", TEXTS["troubleshooting.md"], re.MULTILINE)
+    errors = [each for row in rows for each in re.findall("`([^`]+)`", row)]
+    assert len(errors) > 10
+    for error in errors:
+        if error not in OF_OTHERS:
+            # Without what is filled in.
+            for part in re.split(r"'\w*'|[0-9]+|\bX\b", error):
+                assert part.strip(" ()?") in said, error
 
 
 # Figures
