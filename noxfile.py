@@ -158,10 +158,10 @@ def docs(session: nox.Session) -> None:
 def package(session: nox.Session) -> None:
     """Builds wheel and sdist twice, compares, checks and tries them; into dist/."""
     install(session, "build", "package")
-    folder = Path(session.create_tmp())
-    shutil.rmtree(folder)
-    first, second = Path("dist"), folder / "second"
-    shutil.rmtree(first, ignore_errors=True)
+    folder = Path(session.create_tmp(), "again")
+    first, second = Path("dist"), folder / "dist"
+    for old in (first, folder):
+        shutil.rmtree(old, ignore_errors=True)
     # Without isolation, since what builds it has hashes here. The wheel is built from the
     # sdist.
     building = ("python", "-m", "build", "--no-isolation", "--outdir")
