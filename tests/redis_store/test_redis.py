@@ -796,7 +796,7 @@ async def test_user_with_the_rights_that_the_manual_names(
 
 @pytest.mark.parametrize("flavour", [REDIS, VALKEY])
 async def test_user_of_a_cluster_with_the_rights_that_the_manual_names(load, flavour):
-    (more,) = re.findall(r"In a cluster, `(.*)` too", PAGE)
+    (more,) = re.findall(r"In a cluster, the user needs `(.*)` too", PAGE)
     rights = acl().split() + more.split()
     with RedisCluster(flavour) as cluster:
         for node in cluster.nodes:
