@@ -1,4 +1,4 @@
-"""What is checked, and against which Rasa: `nox -s lint types demo tests docker`."""
+"""What is checked, and against which Rasa: `nox -s lint types docs package demo tests`."""
 
 from __future__ import annotations
 
@@ -123,9 +123,11 @@ def install(to: Union[nox.Session, Environment], *locks: str) -> None:
     to.install("--require-hashes", *BUILD, "--no-deps", *files, silent=False)
 
 
-def install_package(to: Union[nox.Session, Environment]) -> None:
+def install_package(
+    to: Union[nox.Session, Environment], package: Union[Path, str] = "."
+) -> None:
     """Install this package, as it is now, for which there is no hash."""
-    to.install(*BUILD, "--no-deps", ".", silent=False)
+    to.install(*BUILD, "--no-deps", str(package), silent=False)
 
 
 @nox.session
@@ -140,6 +142,49 @@ def types(session: nox.Session) -> None:
     # Beside Rasa, so that what is taken from it is checked against its own types.
     install(session, OPEN_SOURCE.lock, "types")
     session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Builds the manual into site/; a link that leads nowhere is an error."""
+    install(session, "docs")
+    # Material would tell at each start of its successor.
+    quiet = {"NO_MKDOCS_2_WARNING": "1"}
+    built = ("build", "--strict", "--config-file", "docs/mkdocs/mkdocs.yml")
+    session.run("mkdocs", *built, *session.posargs, env=quiet)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Builds wheel and sdist twice, compares, checks and tries them; into dist/."""
+    install(session, "build", "package")
+    folder = Path(session.create_tmp(), "again")
+    first, second = Path("dist"), folder / "dist"
+    for old in (first, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    # Without isolation, since what builds it has hashes here. The wheel is built from the
+    # sdist.
+    building = ("python", "-m", "build", "--no-isolation", "--outdir")
+    session.run(*building, str(first), silent=True)
+    (sdist,), (wheel,) = first.glob("*.tar.gz"), first.glob("*.whl")
+    # Elsewhere, from what the sdist alone has, and later.
+    shutil.unpack_archive(sdist, folder)
+    (unpacked,) = folder.iterdir()
+    session.run(*building, str(second), str(unpacked), silent=True)
+    for built in (sdist, wheel):
+        if built.read_bytes() != (second / built.name).read_bytes():
+            session.error(f"{built.name} is another one when it is built again")
+    session.run("twine", "check", "--strict", str(sdist), str(wheel))
+    session.run("check-wheel-contents", str(wheel))
+    for built in (sdist, wheel):
+        name = f"package-{built.suffix[1:]}"
+        shutil.rmtree(Path(session.virtualenv.location).with_name(name), True)
+        empty = Environment(session, name, sys.executable)
+        install_package(empty, built.resolve())
+        empty.run("python", "-I", "tests/smoke.py", "without drivers")
+        install(empty, "smoke")
+        empty.run("python", "-I", "tests/smoke.py", "with drivers")
+    session.log(f"{sdist.name} and {wheel.name} are in dist/")
 
 
 @nox.session
@@ -391,6 +436,9 @@ PINNED = [
 BESIDE_RASA = ("--constraints", f"requirements/{OPEN_SOURCE.lock}.txt")
 PINNED_GROUPS = [
     ("lint", "3.10"),
+    ("docs", "3.10"),
+    ("package", "3.10", "--constraints", "requirements/build.txt"),
+    ("smoke", "3.10"),
     ("types", PYTHON, *BESIDE_RASA),
     ("bench", PYTHON, *BESIDE_RASA),
     ("docker", PYTHON, *BESIDE_RASA),
@@ -445,7 +493,7 @@ def _compile(session: nox.Session, name: str, python: str, *options: str) -> Non
 
 @nox.session(python=PYTHON, default=False)
 def bench(session: nox.Session) -> None:
-    """Measures all stores; writes benchmarks/ and its part of the README."""
+    """Measures all stores; writes benchmarks/ and the figures of manual and README."""
     install(session, OPEN_SOURCE.lock, "bench")
     install_package(session)
     pro = Environment(session, "bench-rasa-pro", PRO.pythons[0])
@@ -461,7 +509,7 @@ def bench_check(session: nox.Session) -> None:
     """Fails if a turn is slow beside Rasa's own stores, or grows with age."""
     install(session, OPEN_SOURCE.lock, "bench")
     install_package(session)
-    # The README has the figures of the data files.
+    # The manual and the README have the figures of the data files.
     session.run("python", "benchmarks/report.py", "--check", silent=True)
     checked = ["benchmarks/ratios.py", *session.posargs]
     session.run("python", *checked, env=BENCHMARK, interrupt_timeout=30)

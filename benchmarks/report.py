@@ -1,4 +1,4 @@
-"""Makes the README's tables and the picture `turn.svg` from the data files."""
+"""Makes tables and pictures of the manual and of the README from the data files."""
 
 import argparse
 import json
@@ -17,15 +17,21 @@ from typing import (
     Tuple,
 )
 
-import matplotlib as mpl
-
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"
 TORTURE = FOLDER / "torture.json"
 OUTAGE = FOLDER / "outage.json"
-PICTURE = FOLDER / "turn.svg"
-README = FOLDER.parent / "README.md"
-BENCHMARK_MARK, TORTURE_MARK, OUTAGE_MARK = "benchmark", "torture", "outage"
+ROOT = FOLDER.parent
+#: From the root, as the two below.
+PICTURE, AGE_PICTURE = "docs/images/turn.svg", "docs/images/age.svg"
+#: Where the reports stand, between markers of the same name.
+PAGES = {
+    "benchmark": "docs/benchmarks.md",
+    "speed": "README.md",
+    "torture": "docs/survival.md",
+    "outage": "docs/failures.md",
+}
+BENCHMARK_MARK, SPEED_MARK, TORTURE_MARK, OUTAGE_MARK = PAGES
 
 #: Events and sessions of the rows in the table; the picture has them all.
 ROWS = [(100, 1), (1_000, 1), (10_000, 1), (10_000, 100)]
@@ -36,6 +42,8 @@ COLOURS = {
     "ours-pro": "#5dade2",
     "floor": "#7f8c8d",
 }
+#: Events and sessions of conversations of several ages, with 100 events a session.
+AGES = [(100, 1), (1_000, 10), (10_000, 100)]
 STYLES = {1: "-", 10: "--", 100: ":"}
 MARKERS = {1: "o", 10: "s", 100: "^"}
 
@@ -237,9 +245,8 @@ def _number(value: float) -> str:
 
 
 def section(report: Report) -> str:
-    """What stands between the markers in the README."""
+    """What stands between the markers in the page of the benchmarks."""
     data = report.data
-    picture = PICTURE.relative_to(README.parent).as_posix()
     turn = (
         f"Milliseconds a turn: read the tracker, add {data['turn']['events']} events "
         f"of {data['turn']['bytes_an_event']} bytes, save. Median (quartiles), all in "
@@ -260,25 +267,64 @@ def section(report: Report) -> str:
     quick = ["A quick run, to be looked at for its ratios."] if data["quick"] else []
     missing = [f"No {name}: {reason}" for name, reason in data["missing"].items()]
     machine = f"{report.machine()}. `nox -s bench` measures on yours."
-    picture = f"![Milliseconds a turn over the age of a conversation]({picture})"
+    picture = f"![Milliseconds a turn over the events stored]({_in_docs(PICTURE)})"
     blocks = [
         *quick,
+        "### A turn",
+        f"![Milliseconds a turn over the age of a conversation]({_in_docs(AGE_PICTURE)})",
         turn,
         turn_table(report),
         picture,
+        "### The parts of a turn",
         parts,
         parts_table(report),
+        "### Several conversations at once",
         at_once,
         crowd_table(report),
+        "### Space, and many conversations",
         space_table(report),
+        "### The machine",
         *missing,
         machine,
     ]
     return "\n\n".join(blocks)
 
 
+def _in_docs(path: str) -> str:
+    return Path(path).relative_to("docs").as_posix()
+
+
+def speed_section(report: Report) -> str:
+    """A row for each store, between its markers in the README."""
+    labels = report.labels()
+    rows = []
+    for store, _ in report.stores():
+        turns = report.turns(store)
+        cells = []
+        for events, sessions in ((10_000, 100), (1_000, 1)):
+            ours, rasas = (
+                turns[name, events, sessions]["median"] for name in ("ours", "rasa")
+            )
+            cells += [f"**{_number(ours)}**", f"{_number(rasas)}"]
+        rows.append([store, *cells])
+    head = [
+        "",
+        "10,000 events in 100 sessions",
+        "Rasa's own",
+        "1,000 events in one session",
+        "Rasa's own",
+    ]
+    text = (
+        f"Milliseconds a turn (medians, {report.data['date'][:10]}, "
+        f"{report.data['machine']['cores']} cores), these stores in bold, beside those "
+        f"of {labels['rasa']}:"
+    )
+    picture = f"![Milliseconds a turn over the age of a conversation]({AGE_PICTURE})"
+    return "\n\n".join((picture, text, _markdown(head, rows)))
+
+
 def torture_section(data: Dict[str, Any]) -> str:
-    """What survived, between its markers in the README."""
+    """What survived, between its markers in the manual."""
     stores: Dict[str, Dict[str, Any]] = data["stores"]
     one = next(iter(stores.values()))
     explanation = (
@@ -330,7 +376,7 @@ def torture_section(data: Dict[str, Any]) -> str:
 
 
 def outage_section(data: Dict[str, Any]) -> str:
-    """What people notice of an outage, between its markers in the README."""
+    """What people notice of an outage, between its markers in the manual."""
     wanted = data["outages"][0]["wanted_a_minute"]
     head = [
         f"{data['store']}, {data['seconds']:.0f} s",
@@ -363,11 +409,11 @@ def outage_section(data: Dict[str, Any]) -> str:
     return "\n\n".join((_markdown(head, rows), where))
 
 
-def write_section(readme: Path, mark: str, text: str, *, check: bool = False) -> None:
+def write_section(page: Path, mark: str, text: str, *, check: bool = False) -> None:
     """Put a report between its markers.
 
     Args:
-        readme: The file.
+        page: The file.
         mark: Names the markers.
         text: The report.
         check: Whether it has to stand there already.
@@ -376,22 +422,89 @@ def write_section(readme: Path, mark: str, text: str, *, check: bool = False) ->
         ValueError: if they are not there, or something else is between them.
     """
     begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
-    before = readme.read_text(encoding="utf-8")
+    before = page.read_text(encoding="utf-8")
     pattern = re.compile(f"({re.escape(begin)}).*({re.escape(end)})", re.DOTALL)
-    after, found = pattern.subn(lambda mark: f"{mark[1]}\n{text}\n{mark[2]}", before)
+    # An empty line beside a marker: otherwise Python's Markdown takes it for its paragraph.
+    after, found = pattern.subn(lambda it: f"{it[1]}\n\n{text}\n\n{it[2]}", before)
     if not found:
-        raise ValueError(f"{readme} has no {begin} ... {end}")
+        raise ValueError(f"{page} has no {begin} ... {end}")
     if check and after != before:
-        raise ValueError(f"What {readme} has between {begin} and {end} is not the data")
-    readme.write_text(after, encoding="utf-8")
+        raise ValueError(f"What {page} has between {begin} and {end} is not the data")
+    page.write_text(after, encoding="utf-8")
 
 
-def draw(report: Report, picture: Path) -> None:
-    """Draw milliseconds over age, a panel a store."""
+def _pyplot() -> Any:
+    # The tables are checked where it is not installed.
+    import matplotlib as mpl
+
     mpl.use("Agg")
     # The same data makes the same file.
     mpl.rcParams.update({"svg.hashsalt": "rasa_trackers", "font.size": 9})
     from matplotlib import pyplot as plt
+
+    return plt
+
+
+def draw_ages(report: Report, picture: Path) -> None:
+    """Draw milliseconds over age, these stores beside Rasa's own, in one panel."""
+    plt = _pyplot()
+    figure, axis = plt.subplots(figsize=(7.4, 3.8))
+    ends = []
+    for store, _ in report.stores():
+        turns = report.turns(store)
+        for name in ("rasa", "ours"):
+            times = [turns[(name, *age)]["median"] for age in AGES]
+            ages = [events for events, _ in AGES]
+            axis.plot(ages, times, "o-", color=COLOURS[name], markersize=4)
+            ends.append((times[-1], name, store))
+    _label_ends(axis, ends, report.labels()["rasa"])
+    axis.set(xscale="log", yscale="log", xlim=(85, 11_500), ylim=(1, 4_000))
+    axis.set_xlabel("events stored in the conversation, 100 a session")
+    axis.set_title("Milliseconds a turn, over the age of a conversation", loc="left")
+    _plain_numbers(axis)
+    axis.set_xticks([events for events, _ in AGES])
+    axis.minorticks_off()
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    figure.tight_layout(rect=(0, 0, 0.72, 1))
+    figure.savefig(picture, metadata={"Date": None}, facecolor="white")
+    plt.close(figure)
+
+
+def _label_ends(axis: Any, ends: List[Tuple[float, str, str]], rasa: str) -> None:
+    """Name the lines at their ends, those that are near each other together."""
+    groups: List[List[Tuple[float, str, str]]] = []
+    for end in sorted(ends):
+        if groups and groups[-1][0][1] == end[1] and end[0] < 1.4 * groups[-1][0][0]:
+            groups[-1].append(end)
+        else:
+            groups.append([end])
+    for group in groups:
+        name = group[0][1]
+        times = dict.fromkeys(_number(time) for time, _, _ in group)
+        stores = ", ".join(store for _, _, store in group)
+        label = "rasa_trackers" if name == "ours" else f"{rasa}'s own"
+        axis.annotate(
+            f"{' to '.join([*times][:: max(1, len(times) - 1)])} ms  {label}\n{stores}",
+            (AGES[-1][0], group[len(group) // 2][0]),
+            xytext=(8, 0),
+            textcoords="offset points",
+            color=COLOURS[name],
+            verticalalignment="center",
+            fontsize=8,
+            annotation_clip=False,
+        )
+
+
+def _plain_numbers(axis: Any) -> None:
+    axis.yaxis.set_major_formatter("{x:,g}")
+    axis.xaxis.set_major_formatter("{x:,g}")
+    axis.grid(which="major", color="#ddd", linewidth=0.6)
+
+
+def draw(report: Report, picture: Path) -> None:
+    """Draw milliseconds over the events stored, a panel a store."""
+    plt = _pyplot()
 
     stores = list(report.data["stores"])
     rows = -(-len(stores) // 2)
@@ -420,7 +533,7 @@ def draw(report: Report, picture: Path) -> None:
     ]
     figure.legend(handles=handles, loc="lower center", ncol=4, frameon=False)
     figure.tight_layout(rect=(0, 0.07, 1, 1))
-    figure.savefig(picture, metadata={"Date": None})
+    figure.savefig(picture, metadata={"Date": None}, facecolor="white")
     plt.close(figure)
 
 
@@ -455,38 +568,40 @@ def _panel(axis: Any, report: Report, store: str) -> None:
     axis.set(xscale="log", yscale="log", title=store)
     axis.set(xlabel="events stored", ylabel="milliseconds a turn")
     axis.tick_params(labelbottom=True, labelleft=True)
-    axis.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
-    axis.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:,.0f}"))
-    axis.grid(which="major", color="#ddd", linewidth=0.6)
+    _plain_numbers(axis)
 
 
 def main() -> int:
     """Write all."""
     parser = argparse.ArgumentParser(description=__doc__)
+    # The benchmark has a part in the README, too.
     marks = (BENCHMARK_MARK, TORTURE_MARK, OUTAGE_MARK)
     parser.add_argument("--only", choices=marks, help="leave the others as they are")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the data file")
     parser.add_argument("--torture", type=Path, default=TORTURE, help="another one")
     parser.add_argument("--outage", type=Path, default=OUTAGE, help="another one")
-    parser.add_argument("--picture", type=Path, default=PICTURE)
-    parser.add_argument("--readme", type=Path, default=README)
+    parser.add_argument("--root", type=Path, default=ROOT, help="has README and docs/")
     parser.add_argument("--check", action="store_true", help="change nothing")
     options = parser.parse_args()
+
+    def write(mark: str, text: str) -> None:
+        write_section(options.root / PAGES[mark], mark, text, check=options.check)
+
     if options.only in (None, BENCHMARK_MARK):
         report = Report(json.loads(options.results.read_text(encoding="utf-8")))
         if not options.check:
-            draw(report, options.picture)
-        text = section(report)
-        write_section(options.readme, BENCHMARK_MARK, text, check=options.check)
+            draw(report, options.root / PICTURE)
+            draw_ages(report, options.root / AGE_PICTURE)
+        write(BENCHMARK_MARK, section(report))
+        write(SPEED_MARK, speed_section(report))
         print(turn_table(report))
     if options.only in (None, TORTURE_MARK):
-        data = json.loads(options.torture.read_text(encoding="utf-8"))
-        survived = torture_section(data)
-        write_section(options.readme, TORTURE_MARK, survived, check=options.check)
+        survived = torture_section(json.loads(options.torture.read_text("utf-8")))
+        write(TORTURE_MARK, survived)
         print(survived)
     if options.only in (None, OUTAGE_MARK):
-        noticed = outage_section(json.loads(options.outage.read_text(encoding="utf-8")))
-        write_section(options.readme, OUTAGE_MARK, noticed, check=options.check)
+        noticed = outage_section(json.loads(options.outage.read_text("utf-8")))
+        write(OUTAGE_MARK, noticed)
         print(noticed)
     return 0
 

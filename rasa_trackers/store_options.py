@@ -275,8 +275,8 @@ COMMON = (
         "startup_timeout",
         seconds,
         None,
-        "Seconds to wait at the start for a server that is not up yet; `timeout` unless "
-        "given.",
+        "Seconds to wait at the start for a server that is not up yet; as `timeout` "
+        "unless given.",
     ),
     Option(
         "retrieve_events_from_previous_conversation_sessions",
@@ -317,15 +317,15 @@ COMMON = (
         "max_event_bytes",
         at_least(1000),
         None,
-        "Bytes that a stored event may take; any number unless given. Of a longer one "
-        "the longest texts are cut; where that does not do, the save is an error.",
+        "Bytes that a stored event may take; any number unless given. The longest "
+        "texts of a longer event are cut; where that does not help, the save is an error.",
     ),
     Option(
         "max_session_events",
         at_least(100),
         None,
         "Events that a tracker has of a session; any number unless given. Of a longer "
-        "session it has the newest ones; all stay stored.",
+        "session a tracker has the newest events; all events stay stored.",
     ),
 )
 

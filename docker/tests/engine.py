@@ -330,10 +330,10 @@ def compose_services(profile: str, **environment: str) -> Dict[str, Dict[str, An
 
 
 def recipes() -> List[Tuple[str, str]]:
-    """The README's compose files, each with the endpoints.yml beside it."""
+    """The manual's compose files, each with the endpoints.yml beside it."""
     blocks: List[str] = re.findall(
         r"^```yaml\n# (?:docker-compose|endpoints)\.yml\n(.*?)^```",
-        (CHECKOUT / "README.md").read_text("utf-8"),
+        (CHECKOUT / "docs" / "docker.md").read_text("utf-8"),
         re.DOTALL | re.MULTILINE,
     )
     return list(zip(blocks[::2], blocks[1::2]))

@@ -140,10 +140,11 @@ def test_nothing_starts_without_its_secrets(missing: str) -> None:
 
 
 def test_every_port_is_for_this_machine_alone() -> None:
-    compose_text = (DOCKER / "docker-compose.yml").read_text("utf-8")
-    readme = (CHECKOUT / "README.md").read_text("utf-8")
-    ports = re.findall(r"ports:.*\[(.*)\]", compose_text + readme)
-    assert ports
+    files = [DOCKER / "docker-compose.yml", *(CHECKOUT / "docs").glob("*.md")]
+    text = "".join(path.read_text("utf-8") for path in files)
+    ports = re.findall(r"ports:.*\[(.*)\]", text)
+    # The compose file's, and those of three recipes and of mongo-express.
+    assert len(ports) > 4
     assert all(port.startswith('"127.0.0.1:') for port in ports)
 
 
@@ -172,28 +173,26 @@ def test_rasas_user_of_mongodb_has_rights_on_one_database() -> None:
         assert (SECRETS["MONGO_ROOT_PASSWORD"] in str(service)) == (name == "mongo")
 
 
-def built_in_the_readme() -> Dict[str, str]:
-    """The tags that the README builds, by Dockerfile."""
-    readme = (CHECKOUT / "README.md").read_text("utf-8")
-    return dict(
-        re.findall(r"^docker build -f (\S+) -t (\S+) \.$", readme, re.MULTILINE)
-    )
+def built_in_the_manual() -> Dict[str, str]:
+    """The tags that the manual builds, by Dockerfile."""
+    page = (CHECKOUT / "docs" / "docker.md").read_text("utf-8")
+    return dict(re.findall(r"^docker build -f (\S+) -t (\S+) \.$", page, re.MULTILINE))
 
 
 def test_the_images_are_built_by_one_name_everywhere() -> None:
     baked = compose_services("postgres", RASA_VARIANT="baked")["rasa-postgres"]
     oracle = compose_services("oracle")["rasa-oracle"]
-    assert built_in_the_readme() == {
+    assert built_in_the_manual() == {
         service["build"]["dockerfile"]: service["image"] for service in (baked, oracle)
     }
-    for dockerfile, tag in built_in_the_readme().items():
+    for dockerfile, tag in built_in_the_manual().items():
         text = (CHECKOUT / dockerfile).read_text("utf-8")
         assert f"docker build -f {dockerfile} -t {tag} .\n" in text
         assert f"\nARG RASA_IMAGE={RASA_IMAGE}\n" in text
 
 
 @pytest.mark.parametrize("number", range(3), ids=["mounted", "baked", "oracle"])
-def test_the_readmes_recipe_is_complete(number: int, tmp_path: Path) -> None:
+def test_the_manuals_recipe_is_complete(number: int, tmp_path: Path) -> None:
     compose, endpoints = recipes()[number]
     (tmp_path / "docker-compose.yml").write_text(compose, "utf-8")
     (tmp_path / ".env").write_text("DB_PASSWORD=secret1\n", "utf-8")
@@ -202,7 +201,7 @@ def test_the_readmes_recipe_is_complete(number: int, tmp_path: Path) -> None:
     rasa = services.pop("rasa")
     (name,) = services
     assert all(re.search(r":\d+\.\d+", services[name]["image"]) for name in services)
-    assert rasa["image"] in [RASA_IMAGE, *built_in_the_readme().values()]
+    assert rasa["image"] in [RASA_IMAGE, *built_in_the_manual().values()]
     assert rasa["depends_on"] == {name: {"condition": "service_healthy"}}
     assert services[name]["healthcheck"]["test"]
 

@@ -161,7 +161,7 @@ def the_database_is_shown(engine: Engine, compose: Compose) -> None:
 
 @pytest.mark.usefixtures("baked_image", "store_images")
 @pytest.mark.parametrize("number", range(2), ids=["mounted", "baked"])
-def test_the_readmes_recipe_runs(
+def test_the_manuals_recipe_runs(
     engine: Engine, docker: Dict[str, str], model: Path, number: int, tmp_path: Path
 ) -> None:
     compose_file, endpoints = recipes()[number]

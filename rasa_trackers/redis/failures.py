@@ -84,7 +84,7 @@ FAILURES: Dict[str, Failure] = {
     r"AuthorizationError|NoPermission|NOPERM|ACL failure|the script can't run": Failure(
         False,
         "Let an administrator give the user of the tracker store the keys and commands "
-        "that the README of rasa_trackers lists (ACL SETUSER).",
+        "that the page on Redis in the manual of rasa_trackers lists (ACL SETUSER).",
     ),
     r"OutOfMemoryError|\bOOM\b": Failure(
         False,
@@ -146,8 +146,8 @@ FAILURES: Dict[str, Failure] = {
     r"(?i)unknown (redis )?command": Failure(
         False,
         "rasa_trackers needs Redis 6.2 or newer, or Valkey, with the commands that the "
-        "README of rasa_trackers lists (see rename-command in the server's "
-        "configuration).",
+        "page on Redis in the manual of rasa_trackers lists (see rename-command in the "
+        "server's configuration).",
     ),
     r"\bsyntax error\b": Failure(
         False, "rasa_trackers needs Redis 6.2 or newer, or Valkey."

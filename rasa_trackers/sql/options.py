@@ -264,7 +264,7 @@ ORACLE = Backend(
             "a SID.",
         ),
         Option("port", port_number, None, "Port of the listener; 1521 unless given."),
-        Option("db", text, DEFAULT_DATABASE, "Service name of the database."),
+        Option("db", text, None, "Service name of the database."),
         Option("service_name", text, None, "Another name of `db`."),
         Option("sid", text, None, "SID, for a database without a service name."),
         Option(

@@ -18,6 +18,9 @@ import pytest
 from backends import BACKENDS
 from cli.conftest import MakeStore
 from cli.conversations import BEGIN, CONVERSATIONS, DAY, Texts, session
+from rasa_trackers.entries import entry_of
+from rasa_trackers.event_log import START, Page
+from rasa_trackers.outage.spool import Spool
 from servers.postgres import PostgresServer
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
@@ -110,6 +113,17 @@ RECIPES = [
         ["rasa-trackers expire --older-than 90d -e postgresql.yml --yes"],
     ),
     Recipe(
+        "See what waits for the database, and store it",
+        "With `spool: /path/to/file`, that file keeps the messages of an outage. Rasa "
+        "stores them by itself when the database is back. `drain` does it where Rasa does "
+        "not run any more.",
+        [
+            "rasa-trackers spool -e redis.yml",
+            "rasa-trackers spool drain -e redis.yml",
+            "rasa-trackers spool -e redis.yml",
+        ],
+    ),
+    Recipe(
         "See how much there is",
         "",
         ["rasa-trackers stats -e sqlite.yml"],
@@ -155,6 +169,13 @@ def folder(make: MakeStore, durable_postgresql: Any, tmp_path: Path) -> Path:
     _write(tmp_path / "postgresql.yml", durable_postgresql)
     redis = make("rasa-redis").endpoint
     _write(tmp_path / "rasa.yml", {**redis, "db": 0})
+    spooled = make("redis", spool=str(tmp_path / "spool.db"))
+    _write(tmp_path / "redis.yml", spooled.endpoint)
+    spool = Spool(tmp_path / "spool.db", 10**8)
+    for sender_id in ("ada", "bob"):
+        said = [entry_of(each) for each in session(BEGIN, ("are you there?",))]
+        spool.append(sender_id, said, START, None, Page([], complete=True))
+    spool.close()
     program = tmp_path / "rasa-trackers"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m rasa_trackers "$@"\n')
     program.chmod(0o700)

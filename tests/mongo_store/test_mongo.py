@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+from pathlib import Path
+from typing import Any, Dict
 
 import bson
 import pytest
+import yaml
 from pymongo.errors import WTimeoutError
 from rasa.shared.core.events import BotUttered, SlotSet
 from rasa.shared.exceptions import ConnectionException, RasaException
@@ -26,6 +30,8 @@ from rasa_trackers.mongo import buckets
 from rasa_trackers.mongo import log as mongo_log
 
 pytestmark = pytest.mark.parametrize("backend", ["mongo"], indirect=True)
+
+PAGE = Path(__file__).parents[2].joinpath("docs/mongodb.md").read_text("utf-8")
 
 
 def utc_now():
@@ -140,17 +146,21 @@ async def test_this_store_after_rasas_own_after_this_one(rasas, store):
 async def test_conversations_are_copied_back_to_rasas_form(
     rasas, store, domain, endpoint
 ):
-    """The script of the README."""
+    """The script of the manual."""
     await rasas.save(tracker("ada", conversation(2, 1)))
     for sender_id in ("ada", "grace"):
         kept = await store.get_or_create_full_tracker(sender_id)
         add(kept, conversation(2, 40))
         await store.save(kept)
+    (script,) = re.findall(r"```python\n(.*?)asyncio\.run", PAGE, re.DOTALL)
+    # Rasa Pro has it elsewhere, as the page says.
+    script = script.replace("rasa.core.tracker_store ", f"{RasasOwnStore.__module__} ")
+    defined: Dict[str, Any] = {}
+    exec(script, defined)
+    await defined["copy_back"](domain, {"url": endpoint["url"], "db": endpoint["db"]})
     back = RasasOwnStore(
         domain, host=endpoint["url"], db=endpoint["db"], collection="back"
     )
-    for sender_id in await store.keys():
-        await back.save(await store.retrieve_full_tracker(sender_id))
     for sender_id in ("ada", "grace"):
         expected = as_dicts(await store.retrieve_full_tracker(sender_id))
         assert as_dicts(await back.retrieve_full_tracker(sender_id)) == expected
@@ -284,17 +294,12 @@ async def test_what_a_turn_reads_does_not_depend_on_the_age(
 
 
 async def test_events_can_be_queried(store, collection):
-    """The pipeline of the README."""
+    """The pipeline of the manual."""
     events = conversation(3, 40)
     await store.save(tracker("ada", events))
-    pipeline = [
-        {"$match": {"sender_id": "ada", "log": {"$exists": True}}},
-        {"$project": {"open": {"$not": ["$bucket"]}, "bucket": 1, "log": 1}},
-        {"$sort": {"open": 1, "bucket": 1}},
-        {"$unwind": "$log"},
-        {"$replaceRoot": {"newRoot": "$log"}},
-    ]
-    found = list(collection.aggregate(pipeline))
+    (pipeline,) = re.findall(r"(?ms)^db\.conversations\.aggregate\((.*?)\)$", PAGE)
+    # YAML reads what mongosh does.
+    found = list(collection.aggregate(yaml.safe_load(pipeline)))
     assert [event["timestamp"] for event in found] == [
         event.timestamp for event in events
     ]

@@ -734,12 +734,12 @@ def test_password_that_the_server_does_not_ask_for(load, redis_server):
         load(redis_endpoint(redis_server, password="secret"))
 
 
-README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
+PAGE = Path(__file__).parents[2].joinpath("docs/redis.md").read_text(encoding="utf-8")
 
 
 def acl(key_prefix=""):
-    """The rights that the README names."""
-    (line,) = (line for line in README.splitlines() if line.startswith("user rasa on "))
+    """The rights that the manual names."""
+    (line,) = (line for line in PAGE.splitlines() if line.startswith("user rasa on "))
     return line.replace("~", f"~{key_prefix}").partition(">change-me ")[2]
 
 
@@ -767,7 +767,7 @@ def uses_users(endpoint, client):
 
 @pytest.mark.parametrize("flavour", [REDIS, VALKEY])
 @pytest.mark.parametrize("key_prefix", [None, "bot"])
-async def test_user_with_the_rights_that_the_readme_names(
+async def test_user_with_the_rights_that_the_manual_names(
     load, own_server, flavour, key_prefix
 ):
     server = own_server(flavour)
@@ -795,8 +795,8 @@ async def test_user_with_the_rights_that_the_readme_names(
 
 
 @pytest.mark.parametrize("flavour", [REDIS, VALKEY])
-async def test_user_of_a_cluster_with_the_rights_that_the_readme_names(load, flavour):
-    (more,) = re.findall(r"In a cluster, `(.*)` too", README)
+async def test_user_of_a_cluster_with_the_rights_that_the_manual_names(load, flavour):
+    (more,) = re.findall(r"In a cluster, the user needs `(.*)` too", PAGE)
     rights = acl().split() + more.split()
     with RedisCluster(flavour) as cluster:
         for node in cluster.nodes:
@@ -1004,14 +1004,6 @@ def test_option_without_effect_is_a_warning(
 ):
     load(redis_endpoint(redis_server, **options))
     assert message in caplog.text
-
-
-def test_every_option_stands_in_the_readme():
-    from rasa_trackers.redis.options import REDIS
-
-    section = README.partition("\n### Redis\n")[2].partition("\n### ")[0]
-    for option in REDIS.options:
-        assert f"| `{option.name}`" in section, option.name
 
 
 @pytest.mark.parametrize("flavour", [REDIS, VALKEY])

@@ -304,7 +304,7 @@ async def test_index_that_may_not_be_created_is_a_warning(
         endpoint["db"]
     ) as connection, connection.cursor() as cursor:
         cursor.execute("ALTER TABLE events OWNER TO postgres")
-        # What the README calls enough.
+        # What the manual calls enough.
         user = endpoint["username"]
         cursor.execute(f"REVOKE ALL ON events, events_id_seq FROM {user}")
         cursor.execute(f"GRANT SELECT, INSERT, DELETE ON events TO {user}")

@@ -15,12 +15,8 @@ import pytest
 
 import rasa_trackers
 from rasa_api import TrackerStore
-from rasa_trackers import store_options
-from rasa_trackers.backend import backend_of
 
 PACKAGE = Path(rasa_trackers.__file__).parent
-CHECKOUT = Path(__file__).parents[2]
-README = CHECKOUT / "README.md"
 
 
 def run(script, **options):
@@ -104,21 +100,3 @@ def test_folder_mounted_into_a_project_is_enough(tmp_path):
     # The last line, below what Rasa Pro logs.
     assert where.splitlines()[-1].startswith(str(tmp_path.resolve()))
     assert (tmp_path / "rasa.db").exists()
-
-
-@pytest.mark.parametrize("name", rasa_trackers.__all__)
-def test_readme_has_every_option(name):
-    tables = README.read_text(encoding="utf-8")
-    documented = {
-        option
-        for row in re.findall(r"^\| (`.*?) \|", tables, re.MULTILINE)
-        for option in re.findall(r"`(\w+)`", row)
-    }
-    declared = (*backend_of(name).options, *store_options.COMMON)
-    assert {option.name for option in declared} <= documented
-
-
-def test_readme_has_the_two_commands_each_alone_on_its_line():
-    lines = README.read_text(encoding="utf-8").splitlines()
-    for session in ("demo", "tests"):
-        assert len([line for line in lines if line.endswith(f" nox -s {session}")]) == 1

@@ -144,7 +144,9 @@ def _print_lines(lines: Sequence[Line]) -> None:
             )
             continue
         mark, style = _MARKS.get(line.kind, ("·", "dim"))
-        text = Text(f"{when(line.timestamp, with_date=False):>8}  ", "dim")
+        # Not as the style of the whole text, which would dim what was said.
+        text = Text()
+        text.append(f"{when(line.timestamp, with_date=False):>8}  ", "dim")
         text.append(f"{mark:>7}  ", style)
         said = visible_lines(line.text).replace("\n", f"\n{' ' * 19}")
         text.append(said, "" if line.kind in (USER, BOT) else style)
