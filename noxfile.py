@@ -71,7 +71,7 @@ ON_OLDER = [
 ]
 
 # Processes that share the tests. Half of the time tests wait for something.
-WORKERS = ("--numprocesses=3", "--dist=worksteal")
+WORKERS = ("--numprocesses=4", "--dist=worksteal")
 
 
 def _name(generation: Generation, python: str) -> str:
