@@ -13,7 +13,7 @@ from pymongo import common
 from pymongo.collection import Collection
 from pymongo.errors import InvalidName
 
-from rasa_trackers.errors import store_error
+from rasa_trackers.errors import sentence, store_error
 from rasa_trackers.mongo.buckets import Document
 from rasa_trackers.store_options import redact
 
@@ -174,10 +174,10 @@ def create_client(
             address.url, **{**settings, **client_options, **_FORCED}
         )
     except Exception as error:  # noqa: BLE001 - of pymongo, ssl or dnspython
-        message = " ".join(redact(str(error), secrets).split()).rstrip(".")
+        message = sentence(redact(str(error), secrets))
         # Neither the URL nor the cause is shown, as either may hold a password.
         raise store_error(
-            f"MongoDB at {address.hosts} cannot be used: {message}. {_remedy(message)}"
+            f"MongoDB at {address.hosts} cannot be used: {message} {_remedy(message)}"
         ) from None
     if not client.write_concern.acknowledged:
         client.close()
