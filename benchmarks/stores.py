@@ -163,6 +163,7 @@ class TrackerStoreContender(Contender):
 
     async def recall(self, sender_id: str) -> None:
         if self.name == OURS:  # Rasa's own keep nothing from turn to turn
+            self.store._shared.outage._recent.forget(sender_id)  # noqa: SLF001
             await self.store.retrieve(sender_id)
 
 
