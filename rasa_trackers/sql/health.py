@@ -31,6 +31,10 @@ def _own_facts(log: SQLEventLog) -> _Facts:
         from rasa_trackers.sql.sqlite import health as sqlite
 
         return sqlite.facts
+    if name in ("mysql", "mariadb"):
+        from rasa_trackers.sql.mysql import health as mysql
+
+        return mysql.facts
     if name == "postgresql":
         from rasa_trackers.sql.postgresql import health as postgresql
 

@@ -100,9 +100,18 @@ class SQLEventLog(SQLReading):
         with self.engine.begin() as connection:
             self.create_tables(connection)
 
-    def create_tables(self, connection: Connection) -> None:
-        """Create missing tables and check those that are there."""
-        wanted = [self.tables.events, *self.own_tables]
+    def create_tables(
+        self, connection: Connection, tables: Optional[Sequence[sa.Table]] = None
+    ) -> None:
+        """Create missing tables and check those that are there.
+
+        Args:
+            connection: A connection.
+            tables: Those to create; the log's own unless given.
+        """
+        wanted = (
+            tables if tables is not None else [self.tables.events, *self.own_tables]
+        )
         self.tables.events.metadata.create_all(connection, tables=wanted)
         self.check_tables(connection)
 
@@ -403,7 +412,7 @@ class SQLEventLog(SQLReading):
 
     def _of_driver(self, error: sqlalchemy.exc.DBAPIError) -> Optional[Failure]:
         """The failure of an error of the driver; ``None`` for an unknown one."""
-        return failures.of_mysql(error)
+        return None
 
     def close(self) -> None:
         self.engine.dispose()
