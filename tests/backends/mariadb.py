@@ -18,7 +18,7 @@ class MariaDB(Backend):
     suites = ALL_SUITES
     fixture = "mariadb_server"
     profile = "mariadb"
-    append = begin = b"INSERT INTO"
+    append = begin = b"INSERT INTO events"
 
     def make_server(self) -> Any:
         from servers.mariadb import MariaDBServer

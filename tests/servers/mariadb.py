@@ -121,11 +121,17 @@ class MariaDBServer(MariaDBAccess, Server):
 
     _not_ready = (pymysql.err.OperationalError,)
 
-    def __init__(self, settings: Optional[Mapping[str, object]] = None) -> None:
+    def __init__(
+        self,
+        settings: Optional[Mapping[str, object]] = None,
+        *,
+        certificate: Optional[str] = None,
+    ) -> None:
         """Make the data folder.
 
         Args:
             settings: More of my.cnf, such as `{"max_connections": 20}`.
+            certificate: A file with a key and a certificate chain, for TLS.
 
         Raises:
             RuntimeError: If the package cannot be had.
@@ -145,6 +151,9 @@ class MariaDBServer(MariaDBAccess, Server):
             "innodb_buffer_pool_size": "32M",
             **(settings or {}),
         }
+        if certificate:
+            own = shutil.copy(certificate, str(self.folder / "certificate.pem"))
+            self.settings.update(ssl_cert=own, ssl_key=own)
         try:
             self._initialise()
         except BaseException:
@@ -176,7 +185,7 @@ class MariaDBServer(MariaDBAccess, Server):
         script = self.folder / "initial.sql"
         script.write_text(text + "\n", encoding="utf-8")
         if is_root():
-            for path in (self.folder, self._data):
+            for path in (self.folder, *self.folder.iterdir()):
                 shutil.chown(str(path), UNPRIVILEGED_USER)
         _run_script(
             script, *self._program(), "--bootstrap", "--innodb-flush-method=nosync"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterable, Optional, Tuple
 
 import sqlalchemy as sa
+import sqlalchemy.exc
+from sqlalchemy.engine import Connection
 from sqlalchemy.engine.url import URL
 
 from rasa_trackers.errors import store_error
@@ -19,6 +21,13 @@ from rasa_trackers.sql.mysql.failures import is_read_only, without_values
 _DRIVERS = {"pymysql": "pymysql", "mysqldb": "MySQLdb"}
 #: Seconds that a driver or a server takes for a limit at most: a year.
 _LONGEST = 31_536_000
+
+#: Several statements in one message; and, as SQLAlchemy has it, an UPDATE counts the rows
+#: that it finds, also where it changes nothing.
+_CLIENT_FLAG = 0x10000 | 0x2
+#: Seconds after which the server ends an idle connection. One that was cut off may hold a
+#: lock until then, and the default is eight hours. The pool tests a connection before use.
+_IDLE = 120
 
 #: Strict, or the server cuts texts that are too long and says nothing. Without modes
 #: that change the meaning of quotes, of backslashes and of empty texts.
@@ -59,10 +68,15 @@ def connect_options(url: URL, *, timeout: float) -> Dict[str, Any]:
         timeout: Seconds for connecting, and for each read and write.
     """
     # mysqlclient takes whole seconds, and 0 for no limit.
-    seconds = max(1, min(math.ceil(timeout), _LONGEST))
-    limits = ("connect_timeout", "read_timeout", "write_timeout")
-    wanted: Dict[str, Any] = {name: seconds for name in limits if name not in url.query}
-    return {**wanted, "charset": "utf8mb4"}
+    seconds = max(1, min(math.ceil(timeout), _LONGEST - 1))
+    limits = {
+        "connect_timeout": seconds,
+        # Longer than a wait for a lock, whose own error says more.
+        "read_timeout": seconds + 1,
+        "write_timeout": seconds + 1,
+    }
+    wanted = {name: each for name, each in limits.items() if name not in url.query}
+    return {**wanted, "charset": "utf8mb4", "client_flag": _CLIENT_FLAG}
 
 
 def mysql_engine(url: URL, *, timeout: float, pool_size: int) -> sa.engine.Engine:
@@ -106,7 +120,8 @@ def set_up_connection(connection: Any, *, timeout: float) -> int:
     Returns:
         The bytes that the server takes in one message.
     """
-    seconds = max(1, min(math.ceil(timeout), _LONGEST))
+    # Half of it, so that a call can be made again after a wait that was in vain.
+    seconds = max(1, min(math.floor(timeout / 2), _LONGEST))
     cursor = connection.cursor()
     try:
         # After a statement has waited for the lock, the next one must see what was
@@ -116,12 +131,56 @@ def set_up_connection(connection: Any, *, timeout: float) -> int:
         cursor.execute(
             f"SET SESSION sql_mode = '{_SQL_MODE}', "
             # UNIX_TIMESTAMP reads local time, of which one hour comes twice a year.
-            f"SESSION time_zone = '+00:00', SESSION innodb_lock_wait_timeout = {seconds}"
+            f"SESSION time_zone = '+00:00', "
+            f"SESSION innodb_lock_wait_timeout = {seconds}, "
+            f"SESSION wait_timeout = {max(_IDLE, seconds)}"
         )
         cursor.execute("SELECT @@max_allowed_packet")
         return int(cursor.fetchone()[0])
     finally:
         cursor.close()
+
+
+def run_message(
+    connection: Connection, sql: str, parameters: Tuple[Any, ...], *, shown: str
+) -> Any:
+    """Run several statements as one message.
+
+    Args:
+        connection: A connection. It is closed if a statement fails: the transaction that
+            an earlier one has begun ends by that.
+        sql: The statements, of which one gives a row.
+        parameters: Their parameters.
+        shown: What errors show instead of the statements, which are long.
+
+    Returns:
+        That row.
+    """
+    driver_error = connection.dialect.dbapi.Error
+    try:
+        _check_values(parameters)
+        cursor = connection.connection.cursor()
+        cursor.execute(sql, parameters)
+        row = None
+        while True:
+            row = cursor.fetchone() if cursor.description else row
+            if not cursor.nextset():
+                cursor.close()
+                return row
+    except driver_error as error:
+        connection.invalidate()
+        error.args = _shown(error.args)
+        raise sqlalchemy.exc.DBAPIError.instance(
+            shown,
+            None,
+            error,
+            driver_error,
+            hide_parameters=True,
+            dialect=connection.dialect,
+        ) from error
+    except BaseException:
+        connection.invalidate()
+        raise
 
 
 def file_descriptor(connection: Any) -> Optional[int]:
@@ -170,7 +229,10 @@ def _check_texts(
     Raises:
         UnicodeEncodeError: which a log takes for a text that cannot be stored.
     """
-    values = parameters.values() if isinstance(parameters, dict) else parameters
+    _check_values(parameters.values() if isinstance(parameters, dict) else parameters)
+
+
+def _check_values(values: Iterable[Any]) -> None:
     for value in values:
         if isinstance(value, str) and not value.isascii():
             value.encode("utf-8")

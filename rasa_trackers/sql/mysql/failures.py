@@ -57,6 +57,16 @@ _PACKET = Failure(
     "An event is larger than the server takes: raise max_allowed_packet, or set the "
     "option 'max_event_bytes'.",
 )
+_USED_UP = Failure(
+    False,
+    "The numbers of the column 'id' are used up. Run: ALTER TABLE events MODIFY id BIGINT "
+    "NOT NULL AUTO_INCREMENT;",
+)
+_TOO_SHORT = Failure(
+    False,
+    "A column of the table is too short. Restart Rasa: it stops with the statement that "
+    "corrects the table.",
+)
 _DAMAGED = Failure(
     False, "The table is damaged on the server's disk: CHECK TABLE, restore a backup."
 )
@@ -65,6 +75,8 @@ _DAMAGED = Failure(
 #: dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html); those from 2000 to
 #: 2999 are the drivers'.
 FAILURES: Dict[int, Failure] = {
+    0: LOST,  # PyMySQL, of a connection that another thread has closed
+    167: _USED_UP,  # MariaDB gives an error of InnoDB as it is
     1020: Failure(True, _HELD),  # MariaDB with innodb_snapshot_isolation
     1021: NO_SPACE,
     1034: _DAMAGED,
@@ -112,6 +124,7 @@ FAILURES: Dict[int, Failure] = {
     ),
     1227: _GRANT,
     1264: Failure(False, "A column of the table is too narrow: ALTER it to BIGINT."),
+    1265: _TOO_SHORT,
     1290: Failure(True, READ_ONLY, away=True),
     1300: UNSTORABLE,
     1317: _STOPPED,
@@ -121,15 +134,11 @@ FAILURES: Dict[int, Failure] = {
         "The table's character set lacks a character. Run: ALTER TABLE events CONVERT "
         "TO CHARACTER SET utf8mb4;",
     ),
-    1406: Failure(False, "A column of the table is too short: ALTER it."),
+    1406: _TOO_SHORT,
     1412: Failure(True, "Another program changes the table all the time: end it."),
     1451: _FOREIGN_KEY,
     1452: _FOREIGN_KEY,
-    1467: Failure(
-        False,
-        "The numbers of the column 'id' are used up. Run: ALTER TABLE events MODIFY id "
-        "BIGINT NOT NULL AUTO_INCREMENT;",
-    ),
+    1467: _USED_UP,
     1524: _ANOTHER_LOGIN,
     1637: Failure(True, "Too many transactions run on the server at once."),
     1644: Failure(
@@ -172,6 +181,10 @@ FAILURES: Dict[int, Failure] = {
     4151: Failure(False, CREDENTIALS),  # the user is locked
 }
 
+#: Numbers of errors while connecting, and what shows in their texts that TLS is why.
+_CONNECTING = {2002, 2003, 2013}
+_CERTIFICATE = re.compile(r"certificate|ssl\.c", re.IGNORECASE)
+
 #: Numbers of an error after which a connection leads to a server that is no primary.
 _READ_ONLY = {1290, 1792, 1836, 1047}
 
@@ -191,6 +204,8 @@ def number_of(error: Any) -> Optional[int]:
 def of_driver_error(error: Any) -> Optional[Failure]:
     """What an error of a driver means; ``None`` if it is unknown."""
     number = number_of(error)
+    if number in _CONNECTING and _CERTIFICATE.search(str(error)):
+        return _TLS
     return None if number is None else FAILURES.get(number)
 
 

@@ -11,20 +11,24 @@ import sqlalchemy.exc
 from sqlalchemy.engine import Connection
 
 from rasa_trackers.errors import store_error
-from rasa_trackers.event_log import Entry, Failure
+from rasa_trackers.event_log import Entry, Failure, User
 from rasa_trackers.sql.connections import OpenConnections, transaction
 from rasa_trackers.sql.failures import NumbersBehind
-from rasa_trackers.sql.log import SQLEventLog
+from rasa_trackers.sql.log import EXPIRED, SQLEventLog
 from rasa_trackers.sql.mysql.columns import columns_of, require_right_columns
-from rasa_trackers.sql.mysql.engine import file_descriptor, set_up_connection
+from rasa_trackers.sql.mysql.engine import (
+    file_descriptor,
+    run_message,
+    set_up_connection,
+)
 from rasa_trackers.sql.mysql.failures import FAILURES, number_of, of_driver_error
 from rasa_trackers.sql.mysql.setup import create_tables, set_up
 from rasa_trackers.sql.mysql.statements import (
-    ADD_LOCK,
     INSERT,
     LOCK,
     LOCKS,
     NOW,
+    AppendMessage,
     MySQLStatements,
     append_statement,
 )
@@ -37,8 +41,9 @@ _LARGEST_TEXTS = 1_000_000
 #: Bytes of a message beside the texts of its events.
 _OVERHEAD = 10_000
 
-#: Numbers of errors: a row with this id is there; the user must not do that.
-_DUPLICATE, _NO_RIGHT = 1062, 1142
+#: Numbers of errors: a row with this id is there; the check of an append has failed; the
+#: user must not do that.
+_DUPLICATE, _OUT_OF_RANGE, _NO_RIGHT = 1062, 1690, 1142
 
 
 class _TooLarge(ValueError):
@@ -53,8 +58,8 @@ class MySQLEventLog(SQLEventLog):
     has none; and locks on the gaps between rows, which InnoDB has for it, keep two
     writers out by a deadlock, and those of other new conversations too.
 
-    With the lock, the ids of a conversation's rows have the order of the commits,
-    whatever innodb_autoinc_lock_mode is.
+    An append is one message. With the lock, the ids of a conversation's rows have the
+    order of the commits, whatever innodb_autoinc_lock_mode is.
     """
 
     _statements_class = MySQLStatements
@@ -93,6 +98,7 @@ class MySQLEventLog(SQLEventLog):
         self.login_engine = login_engine
         self.may_alter_tables = may_alter_tables
         self._timeout = timeout
+        self._append_message = AppendMessage(record_exp=record_exp)
         #: Bytes that the server takes in one message; the default of MariaDB until then.
         self._largest_packet = 16 * 1024 * 1024
         self._connections = OpenConnections(
@@ -123,14 +129,36 @@ class MySQLEventLog(SQLEventLog):
 
     # Writing
 
+    def _append(
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User],
+    ) -> Optional[int]:
+        first, *more = self._in_messages(entries)
+        if more:
+            return super()._append(sender_id, entries, after, user)
+        sql, parameters = self._append_message.build(
+            _lock_of(sender_id),
+            sender_id,
+            first,
+            after,
+            user,
+            ends_expiry=self.tables.expiry in self._found,
+        )
+        with self.engine.connect() as connection:
+            written, end, has_expired, _ = run_message(
+                connection, sql, parameters, shown=INSERT
+            )
+        if has_expired:
+            return EXPIRED
+        return int(end) if written else None
+
     @contextmanager
     def _writing(self, sender_id: str) -> Iterator[Connection]:
-        lock = (zlib.crc32(sender_id.encode("utf-8", "surrogatepass")) % LOCKS,)
         with transaction(self.engine) as connection:
-            if not connection.exec_driver_sql(LOCK, lock).rowcount:
-                # Somebody has emptied the table.
-                connection.exec_driver_sql(ADD_LOCK, lock)
-                connection.exec_driver_sql(LOCK, lock)
+            connection.exec_driver_sql(LOCK, (_lock_of(sender_id),))
             yield connection
 
     def _insert(
@@ -142,7 +170,7 @@ class MySQLEventLog(SQLEventLog):
     ) -> Optional[int]:
         for part in self._in_messages(entries):
             sql, parameters = append_statement(sender_id, part, after)
-            inserted = connection.exec_driver_sql(sql, parameters)
+            inserted = connection.exec_driver_sql(sql, tuple(parameters))
             if not inserted.rowcount:
                 return None
             end, number = inserted.lastrowid, 1
@@ -189,8 +217,9 @@ class MySQLEventLog(SQLEventLog):
         if isinstance(error, NumbersBehind):
             return True
         # Of the tables, this one alone has ids that the server gives.
-        is_of_events = str(getattr(error, "statement", "")).startswith(INSERT)
-        return is_of_events and number_of(getattr(error, "orig", None)) == _DUPLICATE
+        number = number_of(getattr(error, "orig", None))
+        is_of_events = INSERT in str(getattr(error, "statement", ""))
+        return is_of_events and number in (_DUPLICATE, _OUT_OF_RANGE)
 
     def _move_numbers(self, after: int) -> None:
         with self.engine.connect() as connection:
@@ -244,3 +273,8 @@ class MySQLEventLog(SQLEventLog):
 
     def interrupt(self) -> None:
         self._connections.cut(self.name)
+
+
+def _lock_of(sender_id: str) -> int:
+    """The row whose lock the writers of a conversation take."""
+    return zlib.crc32(sender_id.encode("utf-8", "surrogatepass")) % LOCKS

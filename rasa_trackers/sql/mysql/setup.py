@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: A lock of the server that the process has which changes the tables of a database.
-_ALTERING = "concat('rasa_trackers ', md5(database()))"
+_ALTERING = "concat('rasa_trackers ', crc32(database()))"
 
 
 def set_up(log: MySQLEventLog) -> None:
