@@ -46,9 +46,7 @@ def _own_facts(log: SQLEventLog) -> _Facts:
 def _any_facts(log: SQLEventLog, connection: Connection) -> Iterator[Fact]:
     version = ".".join(map(str, log.engine.dialect.server_version_info or ()))
     yield Fact("server", f"{log.engine.dialect.name} {version}".strip())
-    if log.engine.dialect.name == "oracle" or not has_table(
-        log, connection, log.tables.locks
-    ):
+    if log.engine.dialect.name == "oracle" or not has_table(log, connection, log.locks):
         return
     found = list(probe.problems(log))
     for problem in found:

@@ -28,6 +28,7 @@ from rasa_trackers.sql.schema import (
     Tables,
     columns_of,
     is_usable,
+    locks_table,
     require_columns,
 )
 from rasa_trackers.sql.statements import Statements
@@ -88,6 +89,7 @@ class SQLEventLog(SQLReading):
         self.statements = self._statements_class(
             tables, now=now, record_exp=record_exp, with_users=keeps_users
         )
+        self.locks = locks_table(tables.events.schema)
         #: The tables beside ``events`` that this log creates.
         self.own_tables = [
             table
@@ -105,13 +107,13 @@ class SQLEventLog(SQLReading):
     def open(self) -> None:
         with self.engine.begin() as connection:
             self.create_tables(connection)
-            self.tables.locks.create(connection, checkfirst=True)
+            self.locks.create(connection, checkfirst=True)
         self._fill_locks()
         require_sound(self)
 
     def _fill_locks(self) -> None:
         """Make the rows that writers lock."""
-        locks = self.tables.locks
+        locks = self.locks
         with self.engine.connect() as connection:
             there = set(connection.execute(sa.select(locks.c.id)).scalars())
         for number in set(range(_LOCKS)) - there:
@@ -265,8 +267,10 @@ class SQLEventLog(SQLReading):
         a database has, it lets no other transaction write to that row.
         """
         lock = zlib.crc32(sender_id.encode("utf-8", "surrogatepass")) % _LOCKS
+        write = sa.update(self.locks).where(self.locks.c.id == lock)
         with self.engine.begin() as connection:
-            if not connection.execute(self.statements.lock, {"lock": lock}).rowcount:
+            written = connection.execute(write.values(writes=self.locks.c.writes + 1))
+            if not written.rowcount:
                 raise store_error(
                     f"{self.name} has no row {lock} in the table rasa_trackers_locks. "
                     f"Restart Rasa: it makes the row."

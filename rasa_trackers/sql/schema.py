@@ -31,8 +31,6 @@ class Tables(NamedTuple):
     #: own table has two more indexes: one on its primary key, which Oracle refuses
     #: (ORA-01408), and one on a column that no query uses.
     users: sa.Table
-    #: Rows that writers of a database lock which has no better way.
-    locks: sa.Table
     #: Lets the server read the newest events of a conversation without the others. With
     #: Rasa's own index on ``sender_id``, PostgreSQL reads and sorts all of them.
     tail_index: sa.Index
@@ -93,14 +91,17 @@ def tables(schema: Optional[str] = None) -> Tables:
     # index too, and creating the table does not create it there.
     tail_index = sa.Index("ix_events_sender_id_id", events.c.sender_id, events.c.id)
     events.indexes.discard(tail_index)
-    locks = sa.Table(
+    return Tables(events, expiry, users, tail_index)
+
+
+def locks_table(schema: Optional[str] = None) -> sa.Table:
+    """Rows that writers lock, where the store knows no better way of a database."""
+    return sa.Table(
         "rasa_trackers_locks",
-        # Of its own: no log of a known database has this table from here.
         sa.MetaData(schema=schema),
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("writes", sa.BigInteger, nullable=False),
     )
-    return Tables(events, expiry, users, locks, tail_index)
 
 
 def columns_of(connection: Connection, table: sa.Table) -> Optional[Dict[str, Any]]:

@@ -84,13 +84,6 @@ class Statements:
         )
         self.delete_overdue = self.delete_expiry.where(expiry.c.expires_at <= now)
 
-        locks = tables.locks
-        self.lock = (
-            sa.update(locks)
-            .where(locks.c.id == sa.bindparam("lock"))
-            .values(writes=locks.c.writes + 1)
-        )
-
         self.delete_user = sa.delete(users).where(users.c.sender_id == sender_id)
         new_values = {
             "user_id": sa.bindparam("new_user_id", type_=sa.String),
