@@ -617,7 +617,7 @@ def versions() -> Dict[str, str]:
         "psycopg2": psycopg2.__version__.split()[0],
         "redis-py": redis.__version__,
         "pymongo": pymongo.version,
-        "PyMySQL": pymysql.__version__,
+        "PyMySQL": pymysql.VERSION_STRING,
         "SQLite": sqlite3.sqlite_version,
     }
 

@@ -57,7 +57,7 @@ class MariaDB(Backend):
     def driver_versions(self) -> Dict[str, str]:
         import pymysql
 
-        return {"PyMySQL": pymysql.__version__}
+        return {"PyMySQL": pymysql.VERSION_STRING}
 
     def own_faults(self, target: Any) -> Dict[str, Fault]:
         return {"connections exhausted": lambda seconds: exhaust(target, seconds)}
