@@ -429,14 +429,27 @@ def test_table_for_locks_that_somebody_has_emptied(log):
 # Numbers
 
 
-@pytest.mark.parametrize("number", [1, 3])
-def test_append_whose_ids_would_be_lower_gets_greater_ones(log, number):
-    log.append("ada", entries("a"), START)
-    # MariaDB's counter does not follow an UPDATE.
-    run(log, "UPDATE events SET id = 7000")
-    new = [str(each) for each in range(number)]
-    assert log.append("ada", entries(*new), 7000) > 7000
-    assert texts(log, "ada") == ["a", *new]
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(1, "trigger"), (300, "AUTO_INCREMENT")]
+)
+def test_append_whose_ids_are_lower_writes_nothing(log, administer, number, remedy):
+    run(log, "ALTER TABLE events AUTO_INCREMENT = 7000")
+    end = log.append("ada", entries("a"), START)
+    administer("CREATE TRIGGER low BEFORE INSERT ON events FOR EACH ROW SET NEW.id = 5")
+    with pytest.raises(Exception, match=r"out of range|Duplicate entry") as refused:
+        log.append("ada", entries(*map(str, range(number))), end)
+    failure = log.classify(refused.value)
+    assert not failure.transient
+    assert remedy in failure.remedy
+    assert texts(log, "ada") == ["a"]
+
+
+def test_numbers_are_moved_on(log):
+    log._move_numbers(7000)
+    end = log.append("ada", entries("a"), START)
+    assert end > 7000
+    log._move_numbers(START)
+    assert log.append("ada", entries("b"), end) > end
 
 
 def test_user_without_the_right_to_move_the_numbers_gets_the_statement(

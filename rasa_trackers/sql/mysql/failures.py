@@ -149,6 +149,11 @@ FAILURES: Dict[int, Failure] = {
         "The server's binary log cannot take writes of this isolation level: set "
         "binlog_format to ROW or MIXED.",
     ),
+    1690: Failure(
+        False,
+        "New events get ids that are not greater than the last one of their conversation: "
+        "drop the trigger of the table that changes them.",
+    ),
     1698: Failure(False, CREDENTIALS),
     1792: Failure(True, READ_ONLY, away=True),
     1820: Failure(False, "The user's password has expired: let it be set anew."),
