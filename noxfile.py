@@ -430,6 +430,7 @@ PINNED = [
     ("build", "3.7"),
     ("sdists", "3.7"),
     ("oracle", "3.8", "--no-deps"),
+    ("mysql", "3.8", "--no-deps"),
     ("servers", "3.10"),
 ]
 # And from dependency groups, some of which are installed together with a Rasa.

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict
 
 import psycopg2
 import pymongo
+import pymysql
 import redis
 
 import conversations as examples
@@ -79,6 +80,39 @@ def _postgresql(place: Place, name: str) -> Any:
     )
     connection.autocommit = True
     return connection
+
+
+def _fill_mariadb(place: Place, name: str, conversations: int, events: int) -> None:
+    texts = _texts()
+    with contextlib.closing(_mariadb(place, name)) as connection:
+        cursor = connection.cursor()
+        total = conversations * events
+        for begin in range(0, total, _BATCH):
+            cursor.executemany(
+                f"{_INSERT} VALUES (%s, 'action', %s, NULL, 'action_listen', %s)",
+                [
+                    (
+                        f"user-{number % conversations}",
+                        1.7e9 + number,
+                        texts["first" if number < conversations else "other"],
+                    )
+                    for number in range(begin, min(begin + _BATCH, total))
+                ],
+            )
+        cursor.execute("ANALYZE TABLE events")
+
+
+def _mariadb(place: Place, name: str) -> Any:
+    where = place.endpoint
+    return pymysql.connect(
+        database=name,
+        host=where["url"],
+        port=where["port"],
+        user=where["username"],
+        password=where["password"],
+        charset="utf8mb4",
+        autocommit=True,
+    )
 
 
 def _wait_for_postgresql(place: Place, name: str) -> None:
@@ -154,6 +188,7 @@ def _renamed(document: Dict[str, Any], sender_id: str) -> Dict[str, Any]:
 SQL: Dict[str, Callable[[Place, str, int, int], None]] = {
     "sqlite": _fill_sqlite,
     "postgresql": _fill_postgresql,
+    "mariadb": _fill_mariadb,
 }
 #: Wait until a database has the indexes of ours: its place and name.
 WAIT_FOR_INDEX: Dict[str, Callable[[Place, str], None]] = {

@@ -314,7 +314,10 @@ def lists(opened: Opened, found: Sequence[Contender], size: Size) -> Any:
                 what: round(seconds, 3)
                 for what, seconds in process.call("start", which=each.which).items()
             }
-        if opened.place.kind not in ("sqlite", "postgresql") and OURS in names:
+        if (
+            opened.place.kind not in ("sqlite", "postgresql", "mariadb")
+            and OURS in names
+        ):
             process.call("use", names={**names, OURS: opened.new_database()})
             process.call("fill_many", which=OURS, **fill)
         for each in stores:

@@ -25,6 +25,7 @@ import bson
 import psycopg2
 import psycopg2.extras
 import pymongo
+import pymysql
 import redis
 from pymongo.write_concern import WriteConcern
 from rasa.shared.core.domain import Domain
@@ -255,6 +256,23 @@ class PostgreSQLFloor(SQLFloor):
         )
 
 
+class MariaDBFloor(SQLFloor):
+    """PyMySQL."""
+
+    mark = "%s"
+    # As ours: see rasa_trackers.sql.mysql.statements.
+    select = (
+        "SELECT data FROM events FORCE INDEX (ix_events_sender_id) "
+        "WHERE sender_id = %(sender)s ORDER BY id DESC LIMIT %(session)s"
+    )
+
+    def _append(self, sender_id: str, turn: Turn) -> None:
+        self._connection.cursor().executemany(
+            f"INSERT INTO events ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s)",  # noqa: S608
+            _rows(sender_id, turn),
+        )
+
+
 class SQLUndo(Undo):
     """Deletes the rows that were added."""
 
@@ -470,6 +488,30 @@ def _postgresql_bytes(place: Place, name: str) -> int:
         return int(cursor.fetchone()[0])
 
 
+def _mariadb(place: Place, name: str) -> Any:
+    where = place.endpoint
+    return pymysql.connect(
+        database=name,
+        host=where["url"],
+        port=where["port"],
+        user=where["username"],
+        password=where["password"],
+        charset="utf8mb4",
+        autocommit=True,
+    )
+
+
+def _mariadb_bytes(place: Place, name: str) -> int:
+    with contextlib.closing(_mariadb(place, name)) as connection:
+        cursor = connection.cursor()
+        cursor.execute("ANALYZE TABLE events")
+        cursor.execute(
+            "SELECT data_length + index_length FROM information_schema.tables "
+            "WHERE table_schema = database() AND table_name = 'events'"
+        )
+        return int(cursor.fetchone()[0])
+
+
 def _redis(place: Place, name: str) -> "redis.Redis[bytes]":
     return redis.Redis(**place.options(name))
 
@@ -504,6 +546,12 @@ KINDS: Dict[str, Kind] = {
         lambda place, ours, _floors: PostgreSQLFloor(_postgresql(place, ours)),
         _postgresql_bytes,
     ),
+    "mariadb": Kind(
+        "SQLTrackerStore",
+        lambda place, name: SQLUndo(_mariadb(place, name), "%s"),
+        lambda place, ours, _floors: MariaDBFloor(_mariadb(place, ours)),
+        _mariadb_bytes,
+    ),
     "redis": Kind(
         "RedisTrackerStore",
         lambda place, name: RedisUndo(_redis(place, name)),
@@ -537,7 +585,11 @@ def open_store(place: Place, which: str, name: str) -> Any:
             make = getattr(importlib.import_module("rasa_trackers"), kind.class_name)
         except (RasaException, ImportError) as error:
             raise LookupError(str(error)) from error
-    return make(Domain.from_yaml(DOMAIN), **place.options(name))
+    options = place.options(name)
+    if place.kind == "mariadb" and which == OURS:
+        # Where Rasa's own store has made the table.
+        options["alter_tables"] = True
+    return make(Domain.from_yaml(DOMAIN), **options)
 
 
 def open_contender(place: Place, which: str, names: Dict[str, str]) -> Contender:
@@ -577,6 +629,7 @@ def versions() -> Dict[str, str]:
         "psycopg2": psycopg2.__version__.split()[0],
         "redis-py": redis.__version__,
         "pymongo": pymongo.version,
+        "PyMySQL": pymysql.VERSION_STRING,
         "SQLite": sqlite3.sqlite_version,
     }
 

@@ -10,7 +10,8 @@ COPY . /opt/stores
 # and Oracle's health check is at least in its place. The npm package of mongo-express
 # lacks what webpack makes for the browser.
 RUN apt-get update -qq \
-    && apt-get install -qq --no-install-recommends busybox redis-server redis-tools \
+    && apt-get install -qq --no-install-recommends busybox mariadb-server redis-server \
+        redis-tools \
     && apt-get clean && rm -rf /var/lib/apt/lists/* \
     && export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt UV_CACHE_DIR=/uv-cache \
     && uv venv --quiet --python /usr/bin/python3 /opt/secantus \
@@ -37,6 +38,11 @@ ENV PGDATA=/var/lib/postgresql/data
 VOLUME /var/lib/postgresql/data
 EXPOSE 5432
 ENTRYPOINT ["sh", "/opt/stores/postgres.sh"]
+
+FROM ${TOOLS} AS mariadb
+VOLUME /var/lib/mysql
+EXPOSE 3306
+ENTRYPOINT ["sh", "/opt/stores/mariadb.sh"]
 
 FROM ${TOOLS} AS redis
 WORKDIR /data

@@ -13,9 +13,11 @@ import yaml
 from engine import CHECKOUT, SECRETS, compose_services, recipes, run
 
 DOCKER = CHECKOUT / "docker"
-PROFILES = ["postgres", "redis", "redis-cluster", "mongo", "oracle"]
+#: Whose drivers stock images have, and the others.
+STOCK = ["postgres", "redis", "redis-cluster", "mongo"]
+PROFILES = [*STOCK, "mariadb", "oracle"]
 VARIANTS = ["mounted", "baked"]
-SUITE_SERVICES = ["postgres", "redis", "valkey", "mongo", "oracle"]
+SUITE_SERVICES = ["postgres", "mariadb", "redis", "valkey", "mongo", "oracle"]
 
 
 @pytest.fixture(params=PROFILES)
@@ -28,7 +30,11 @@ RASA_IMAGE = "rasa/rasa:3.6.21-full"
 
 
 def dockerfiles() -> List[Path]:
-    return [DOCKER / "Dockerfile", DOCKER / "oracle" / "Dockerfile"]
+    return [
+        DOCKER / "Dockerfile",
+        DOCKER / "mysql" / "Dockerfile",
+        DOCKER / "oracle" / "Dockerfile",
+    ]
 
 
 @pytest.mark.parametrize("dockerfile", dockerfiles(), ids=lambda path: path.parent.name)
@@ -81,7 +87,7 @@ def test_every_tag_is_pinned(profile: str, variant: str) -> None:
         assert re.search(r":\d+\.\d+[.\w-]*$", service["image"]), service["image"]
 
 
-@pytest.mark.parametrize("profile", PROFILES[:-1], indirect=True)
+@pytest.mark.parametrize("profile", STOCK, indirect=True)
 def test_the_mounted_variant_is_a_stock_image(profile: str) -> None:
     service = compose_services(profile, RASA_VARIANT="mounted")[f"rasa-{profile}"]
     assert service["image"] == RASA_IMAGE

@@ -212,7 +212,7 @@ def test_a_health_check_fails_where_no_server_runs(engine: Engine, name: str) ->
 @pytest.mark.usefixtures("store_images")
 def test_the_suite_finds_the_services(docker: Dict[str, str]) -> None:
     """A part of it: nothing but the address depends on `--docker`."""
-    served = ["postgresql", "redis", "valkey", "mongo"]
+    served = ["postgresql", "mariadb", "redis", "valkey", "mongo"]
     tested = [f"{SUITE}::{test}[{backend}]" for test in TESTS for backend in served]
     printed = run(
         *("pytest", "--docker", "-q", "-rN", *tested), cwd=str(CHECKOUT), env=docker

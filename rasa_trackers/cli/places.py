@@ -66,6 +66,7 @@ _NOT_WHERE = frozenset(
         "auth_source",
         "client_options",
         "create_tables",
+        "alter_tables",
         *(option.name for option in COMMON),
     }
 )

@@ -33,6 +33,15 @@ if sa.__version__.startswith(("0.", "1.0.", "1.1.", "1.2.", "1.3.")):
         f"it asks for an older one."
     )
 
+#: How messages name what SQLAlchemy calls so.
+_PRODUCTS = {
+    "mariadb": "MariaDB",
+    "mysql": "MySQL",
+    "oracle": "Oracle",
+    "postgresql": "PostgreSQL",
+    "sqlite": "SQLite",
+}
+
 _DRIVER_PACKAGES = {
     "psycopg2": "psycopg2-binary",
     "cx_Oracle": "cx_Oracle",
@@ -207,7 +216,7 @@ def create_engine(
         )
     except sqlalchemy.exc.NoSuchModuleError:
         near = difflib.get_close_matches(
-            url.drivername, ["sqlite", "postgresql", "oracle"], n=1
+            url.drivername, ["sqlite", "postgresql", "oracle", "mysql+pymysql"], n=1
         )
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise store_error(
@@ -281,6 +290,15 @@ def check_engine_options(engine: sa.engine.Engine, url: URL) -> None:
                 f"{driver[0].upper()}{driver[1:]} does not take these options: {text}. "
                 f"Correct 'query' in the tracker_store section of endpoints.yml."
             ) from None
+        except RuntimeError as error:
+            if "cryptography" not in str(error):
+                raise
+            # PyMySQL has the package only with its extra, and MySQL 8 asks for it.
+            raise store_error(
+                f"{driver[0].upper()}{driver[1:]} cannot log in without another package "
+                f"({error}). Install it in the environment that runs Rasa: pip install "
+                f'"PyMySQL[rsa]"'
+            ) from None
 
 
 def _password(url: URL) -> Optional[str]:
@@ -289,9 +307,7 @@ def _password(url: URL) -> Optional[str]:
 
 def described(url: URL) -> str:
     """The name of a database in messages, without user and password."""
-    product = {"postgresql": "PostgreSQL", "sqlite": "SQLite", "oracle": "Oracle"}.get(
-        url.get_backend_name(), url.get_backend_name()
-    )
+    product = _PRODUCTS.get(url.get_backend_name(), url.get_backend_name())
     if url.get_backend_name() == "sqlite":
         return f"{product} database '{url.database or ':memory:'}'"
     port = f":{url.port}" if url.port else ""

@@ -37,7 +37,7 @@ def set_expires_at(
     expiry = log.tables.expiry
     if expiry not in log._found:  # noqa: SLF001 - of the same package
         with log.engine.begin() as connection:
-            expiry.create(connection, checkfirst=True)
+            log.create_tables(connection, [expiry])
         log._found.add(expiry)  # noqa: SLF001
     mine = expiry.c.sender_id == sender_id
     with log._writing(sender_id) as connection:  # noqa: SLF001 - of the same package

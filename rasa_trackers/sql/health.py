@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 
 from rasa_trackers.event_log import START
 from rasa_trackers.health import ERROR, Fact
+from rasa_trackers.sql import probe
 from rasa_trackers.sql.log import SQLEventLog
 
 #: Conversations that one statement looks for; Oracle takes 1,000 values in an IN.
@@ -31,6 +32,10 @@ def _own_facts(log: SQLEventLog) -> _Facts:
         from rasa_trackers.sql.sqlite import health as sqlite
 
         return sqlite.facts
+    if name in ("mysql", "mariadb"):
+        from rasa_trackers.sql.mysql import health as mysql
+
+        return mysql.facts
     if name == "postgresql":
         from rasa_trackers.sql.postgresql import health as postgresql
 
@@ -41,6 +46,13 @@ def _own_facts(log: SQLEventLog) -> _Facts:
 def _any_facts(log: SQLEventLog, connection: Connection) -> Iterator[Fact]:
     version = ".".join(map(str, log.engine.dialect.server_version_info or ()))
     yield Fact("server", f"{log.engine.dialect.name} {version}".strip())
+    if log.engine.dialect.name == "oracle" or not has_table(log, connection, log.locks):
+        return
+    found = list(probe.problems(log))
+    for problem in found:
+        yield Fact("probe", problem.what, ERROR, problem.remedy)
+    if not found:
+        yield Fact("probe", "keeps what conversations need")
 
 
 def _tables(log: SQLEventLog, connection: Connection) -> Iterator[Fact]:

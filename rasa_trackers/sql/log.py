@@ -5,9 +5,11 @@ How they are written; ``reading`` has how they are read.
 
 from __future__ import annotations
 
+import contextlib
 import time
+import zlib
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, Optional, Sequence
+from typing import Any, Callable, Iterator, List, Optional, Sequence
 
 import sqlalchemy as sa
 import sqlalchemy.exc
@@ -18,6 +20,7 @@ from rasa_trackers.event_log import START, Entry, Failure, User
 from rasa_trackers.sql import failures
 from rasa_trackers.sql.failures import NumbersBehind
 from rasa_trackers.sql.forking import ForkablePool
+from rasa_trackers.sql.probe import require_sound
 from rasa_trackers.sql.reading import SQLReading
 from rasa_trackers.sql.rows import row
 from rasa_trackers.sql.schema import (
@@ -25,6 +28,7 @@ from rasa_trackers.sql.schema import (
     Tables,
     columns_of,
     is_usable,
+    locks_table,
     require_columns,
 )
 from rasa_trackers.sql.statements import Statements
@@ -33,6 +37,9 @@ from rasa_trackers.sql.statements import Statements
 EXPIRED = -1
 #: Times that one write moves the database's numbers on.
 _MOST_MOVES = 3
+#: Rows that stand for conversations while somebody writes to them. Two conversations with
+#: one row only wait for each other.
+_LOCKS = 64
 #: Expired conversations that one call of ``purge_expired`` erases.
 _PURGE_BATCH = 100
 
@@ -82,6 +89,7 @@ class SQLEventLog(SQLReading):
         self.statements = self._statements_class(
             tables, now=now, record_exp=record_exp, with_users=keeps_users
         )
+        self.locks = locks_table(tables.events.schema)
         #: The tables beside ``events`` that this log creates.
         self.own_tables = [
             table
@@ -99,16 +107,43 @@ class SQLEventLog(SQLReading):
     def open(self) -> None:
         with self.engine.begin() as connection:
             self.create_tables(connection)
+            self.locks.create(connection, checkfirst=True)
+        self._fill_locks()
+        require_sound(self)
 
-    def create_tables(self, connection: Connection) -> None:
-        """Create missing tables and check those that are there."""
-        wanted = [self.tables.events, *self.own_tables]
+    def _fill_locks(self) -> None:
+        """Make the rows that writers lock."""
+        locks = self.locks
+        with self.engine.connect() as connection:
+            there = set(connection.execute(sa.select(locks.c.id)).scalars())
+        for number in set(range(_LOCKS)) - there:
+            # Another process may make them at the same time.
+            with contextlib.suppress(
+                sqlalchemy.exc.IntegrityError
+            ), self.engine.begin() as connection:
+                connection.execute(sa.insert(locks).values(id=number, writes=0))
+
+    @property
+    def _tables_of_events(self) -> List[sa.Table]:
+        """The tables that this log keeps events in, and what belongs to them."""
+        return [self.tables.events, *self.own_tables]
+
+    def create_tables(
+        self, connection: Connection, tables: Optional[Sequence[sa.Table]] = None
+    ) -> None:
+        """Create missing tables and check those that are there.
+
+        Args:
+            connection: A connection.
+            tables: Those to create; the log's own unless given.
+        """
+        wanted = self._tables_of_events if tables is None else tables
         self.tables.events.metadata.create_all(connection, tables=wanted)
         self.check_tables(connection)
 
     def check_tables(self, connection: Connection) -> None:
         """Refuse tables of another program, and see what other logs have created."""
-        for table in (self.tables.events, *self.own_tables):
+        for table in self._tables_of_events:
             found = self._columns_of(connection, table)
             require_columns(self.name, table, found, self._other_tables)
         self._find_tables(connection)
@@ -226,11 +261,20 @@ class SQLEventLog(SQLReading):
 
     @contextmanager
     def _writing(self, sender_id: str) -> Iterator[Connection]:
-        """A transaction that keeps other writers of the conversation out."""
+        """A transaction that keeps other writers of the conversation out.
+
+        It begins with a write to a row that stands for the conversation: whatever locks
+        a database has, it lets no other transaction write to that row.
+        """
+        lock = zlib.crc32(sender_id.encode("utf-8", "surrogatepass")) % _LOCKS
+        write = sa.update(self.locks).where(self.locks.c.id == lock)
         with self.engine.begin() as connection:
-            connection.execute(
-                self.statements.newest_id.with_for_update(), {"sender_id": sender_id}
-            )
+            written = connection.execute(write.values(writes=self.locks.c.writes + 1))
+            if not written.rowcount:
+                raise store_error(
+                    f"{self.name} has no row {lock} in the table rasa_trackers_locks. "
+                    f"Restart Rasa: it makes the row."
+                )
             yield connection
 
     @contextmanager
@@ -403,7 +447,7 @@ class SQLEventLog(SQLReading):
 
     def _of_driver(self, error: sqlalchemy.exc.DBAPIError) -> Optional[Failure]:
         """The failure of an error of the driver; ``None`` for an unknown one."""
-        return failures.of_mysql(error)
+        return None
 
     def close(self) -> None:
         self.engine.dispose()

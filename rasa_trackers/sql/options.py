@@ -63,14 +63,18 @@ def _oracle_url(name: str, value: Any) -> Optional[str]:
 def _make_log(values: Mapping[str, Any], keep_users: bool) -> MadeLog:
     url = engine_url(values)
     makers: Dict[str, _MakeLog] = {
+        "mariadb": _mysql_log,
+        "mysql": _mysql_log,
         "oracle": _oracle_log,
         "postgresql": _postgresql_log,
         "sqlite": _sqlite_log,
     }
     make = makers.get(url.get_backend_name(), _any_log)
-    if values.get("login_db") and make is not _postgresql_log:
+    if values.get("login_db") and make not in (_postgresql_log, _mysql_log):
         # Rasa's own store ignores it as well.
-        logger.warning("The option 'login_db' only has a meaning for PostgreSQL.")
+        logger.warning(
+            "The option 'login_db' only has a meaning for PostgreSQL, MySQL and MariaDB."
+        )
     return make(url, values, keep_users)
 
 
@@ -111,6 +115,30 @@ def _postgresql_log(url: URL, values: Mapping[str, Any], keep_users: bool) -> Ma
     # For SQLAlchemy, an overflow of -1 is any number.
     connections = WORKERS if max_overflow == -1 else pool_size + max_overflow
     return _made(log, url, min(WORKERS, connections))
+
+
+def _mysql_log(url: URL, values: Mapping[str, Any], keep_users: bool) -> MadeLog:
+    from rasa_trackers.sql.mysql.engine import mysql_engine, with_driver
+    from rasa_trackers.sql.mysql.log import MySQLEventLog
+
+    timeout, login_db = values["timeout"], values["login_db"]
+    url = with_driver(url)
+    login_engine = None
+    if login_db:
+        login_engine = mysql_engine(
+            url.set(database=login_db), timeout=timeout, pool_size=1
+        )
+    log = MySQLEventLog(
+        mysql_engine(url, timeout=timeout, pool_size=WORKERS),
+        tables(),
+        name=described(url),
+        timeout=timeout,
+        record_exp=values["record_exp"],
+        keeps_users=keep_users,
+        login_engine=login_engine,
+        may_alter_tables=values.get("alter_tables", False),
+    )
+    return _made(log, url, WORKERS)
 
 
 def _sqlite_log(url: URL, values: Mapping[str, Any], keep_users: bool) -> MadeLog:
@@ -205,7 +233,8 @@ SQL = Backend(
             "dialect",
             _dialect,
             "sqlite",
-            "SQLAlchemy dialect: `sqlite`, `postgresql`, `postgresql+psycopg2`.",
+            "SQLAlchemy dialect: `sqlite`, `postgresql`, `postgresql+psycopg2`, "
+            "`mysql+pymysql`, `mysql+mysqldb`, `mariadb+pymysql`.",
         ),
         Option(
             "url",
@@ -230,7 +259,14 @@ SQL = Backend(
             text,
             None,
             "Database to connect to first, to create `db` from there if it is missing "
-            "(PostgreSQL).",
+            "(PostgreSQL, MySQL, MariaDB).",
+        ),
+        Option(
+            "alter_tables",
+            flag,
+            False,
+            "Whether to change, at the start, columns that Rasa's own store has made on "
+            "MySQL or MariaDB. They mix conversations whose sender ids differ in case.",
         ),
         Option(
             "query",

@@ -94,6 +94,16 @@ def tables(schema: Optional[str] = None) -> Tables:
     return Tables(events, expiry, users, tail_index)
 
 
+def locks_table(schema: Optional[str] = None) -> sa.Table:
+    """Rows that writers lock, where the store knows no better way of a database."""
+    return sa.Table(
+        "rasa_trackers_locks",
+        sa.MetaData(schema=schema),
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("writes", sa.BigInteger, nullable=False),
+    )
+
+
 def columns_of(connection: Connection, table: sa.Table) -> Optional[Dict[str, Any]]:
     """The types of a table's columns by their names; ``None`` if there is no table."""
     try:

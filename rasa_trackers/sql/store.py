@@ -7,9 +7,9 @@ from rasa_trackers.tracker_store import EventLogTrackerStore
 class SQLTrackerStore(EventLogTrackerStore):
     """Keeps conversations in an SQL database, in the tables of Rasa's own store.
 
-    SQLite, PostgreSQL and Oracle keep every promise of
+    SQLite, PostgreSQL, MySQL, MariaDB and Oracle keep every promise of
     :class:`~rasa_trackers.event_log.EventLog`. Other databases for which SQLAlchemy has
-    a dialect run in plain transactions.
+    a dialect are probed when the store starts.
     """
 
     backend = SQL

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Dict, List
 
 from backends.backend import Backend, Database, Endpoint, Meter
+from backends.mariadb import MariaDB
 from backends.memory import Memory
 from backends.mongo import Mongo, MongoReplicaSet
 from backends.oracle import Oracle
@@ -42,6 +43,7 @@ BACKENDS: Dict[str, Backend] = {
         Memory(),
         SQLite(),
         PostgreSQL(),
+        MariaDB(),
         Oracle(),
         Redis(),
         RedisWithPrefix(),

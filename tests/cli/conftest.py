@@ -17,7 +17,7 @@ from backends import BACKENDS, Endpoint
 from cli.conversations import CONVERSATIONS, Texts, append
 
 #: The stores that every command is tested on: ours and Rasa's own.
-OURS = ("sqlite", "postgresql", "oracle", "redis", "mongo")
+OURS = ("sqlite", "postgresql", "mariadb", "oracle", "redis", "mongo")
 RASAS = {
     "rasa-sql": ("sqlite", "SQL"),
     "rasa-redis": ("redis", "redis"),

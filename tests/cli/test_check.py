@@ -26,6 +26,15 @@ FACTS = {
         "synchronous_commit",
         "fsync",
     },
+    "mariadb": {
+        "server",
+        "TLS",
+        "role",
+        "columns",
+        "innodb_flush_log_at_trx_commit",
+        "binlog_format",
+        "max_allowed_packet",
+    },
     "oracle": {"server"},
     "redis": {"server", "TLS", "role", "rights", "appendonly", "maxmemory-policy"},
     "mongo": {"server", "TLS", "role", "indexes", "write concern"},
@@ -58,7 +67,7 @@ def test_a_healthy_store(
     assert "connection" in shown.out
 
 
-@pytest.mark.parametrize("name", ["postgresql", "redis", "mongo"])
+@pytest.mark.parametrize("name", ["postgresql", "mariadb", "redis", "mongo"])
 def test_nothing_is_created(
     make: MakeStore, run: Callable[..., Result], name: str
 ) -> None:
@@ -67,7 +76,7 @@ def test_nothing_is_created(
     assert result.status == 0
     facts = _facts(result)
     assert facts["conversations"]["value"] == "0"
-    if name == "postgresql":
+    if name in ("postgresql", "mariadb"):
         assert facts["table events"]["value"].startswith("missing")
     again = _facts(run("check", store.path, "--json"))
     assert set(again) == set(facts)

@@ -22,6 +22,15 @@ from rasa_trackers.cli.reading import canonical
 from rasa_trackers.cli.stores import opened
 from rasa_trackers.entries import entry_of
 
+#: Each store with each other one. MariaDB, whose way through the command line is that of
+#: the other SQL stores, is with a store of each driver's kind.
+PAIRS = [
+    (source, target)
+    for source, target in permutations(STORES, 2)
+    if "mariadb" not in (source, target)
+    or (source, target) in (("mariadb", "postgresql"), ("redis", "mariadb"))
+]
+
 #: Copies, and ends as by SIGKILL while it writes the given number of conversations.
 KILLED = """
 import itertools, os, signal, sys
@@ -72,7 +81,7 @@ class Writer(threading.Thread):
 
 @pytest.mark.parametrize(
     ("source", "target"),
-    [pytest.param(*pair, id="-to-".join(pair)) for pair in permutations(STORES, 2)],
+    [pytest.param(*pair, id="-to-".join(pair)) for pair in PAIRS],
 )
 def test_copies_a_store_to_another_one_although_it_is_killed(
     make: MakeStore, run: Callable[..., Result], source: str, target: str
@@ -409,3 +418,34 @@ def test_long_conversations_are_not_in_memory_together(
     assert new.texts() == old.texts()
     assert len(written) > 1
     assert all(sum(sizes[:-1]) <= 2_000 for sizes in written)
+
+
+def test_table_that_mixes_conversations_is_not_read(
+    make: MakeStore, run: Callable[..., Result], mariadb_server: Any
+) -> None:
+    """As Rasa's own store has made it on MariaDB: 'Anna' would have anna's messages."""
+    old, new = make("mariadb").set(type="SQL"), make("sqlite")
+    mariadb_server.administer(
+        "CREATE TABLE events (id INTEGER AUTO_INCREMENT PRIMARY KEY, "
+        "sender_id VARCHAR(255) NOT NULL, type_name VARCHAR(255) NOT NULL, "
+        "timestamp FLOAT, intent_name VARCHAR(255), action_name VARCHAR(255), data TEXT, "
+        "KEY ix_events_sender_id (sender_id)) CHARACTER SET utf8mb4",
+        "INSERT INTO events (sender_id, type_name, data) VALUES "
+        """('Anna', 'slot', '{"event": "restart"}'), ('anna', 'slot', '{}')""",
+        database=old.endpoint["db"],
+    )
+    refused = run("copy", "--from", old.path, "--to", new.path)
+    assert refused.status == 1
+    assert "ALTER TABLE events MODIFY id BIGINT" in refused.err
+    checked = run("check", old.path, "--json")
+    assert checked.status == 1
+    (columns,) = [each for each in checked.json()["facts"] if each["name"] == "columns"]
+    assert columns["level"] == "error"
+    assert "ALTER TABLE events MODIFY id BIGINT" in columns["remedy"]
+    ours = make("mariadb").set(**{**old.endpoint, "alter_tables": True})
+    ours.set(type="rasa_trackers.SQLTrackerStore").fill({})
+    assert run("copy", "--from", old.path, "--to", new.path).status == 0
+    assert {name: len(texts) for name, texts in new.texts().items()} == {
+        "Anna": 1,
+        "anna": 1,
+    }

@@ -27,7 +27,7 @@ from conversations import (
     turn,
 )
 from rasa_api import backend_log
-from rasa_trackers.sql.postgresql import engine
+from rasa_trackers.sql import connections
 from servers.process import wait_until
 from servers.proxy import TcpProxy
 from servers.silent import closed_port, silent_port, unreachable_port
@@ -616,7 +616,7 @@ async def test_conversations_are_sent_as_they_are_found(connect, proxy, monkeypa
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_connection_is_tested_after_a_pause(connect, proxy, monkeypatch):
-    monkeypatch.setattr(engine, "UNTESTED", 0.0)
+    monkeypatch.setattr(connections, "UNTESTED", 0.0)
     store = connect()
     await store.save(tracker("ada", session_start()))
     before = proxy.round_trips

@@ -16,7 +16,7 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 
-STORES = ["sqlite", "postgresql", "redis", "redis-cluster", "mongo"]
+STORES = ["sqlite", "postgresql", "mariadb", "redis", "redis-cluster", "mongo"]
 
 
 @pytest.mark.parametrize("backend", ["memory", *STORES, "oracle"], indirect=True)

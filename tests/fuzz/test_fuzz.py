@@ -30,7 +30,7 @@ from servers.silent import closed_port
 #: One of each kind of database.
 on_each_database = pytest.mark.parametrize(
     "backend",
-    ["memory", "sqlite", "postgresql", "oracle", "redis", "mongo"],
+    ["memory", "sqlite", "postgresql", "mariadb", "oracle", "redis", "mongo"],
     indirect=True,
 )
 fuzzed = settings(max_examples=25, suppress_health_check=list(HealthCheck))
@@ -362,9 +362,8 @@ class Raw:
 
     def __init__(self, store, backend):
         self.log = backend_log(store)
-        self.kind = {"postgresql": "sql", "sqlite": "sql", "oracle": "sql"}.get(
-            backend.name, backend.name
-        )
+        is_sql = backend.name in ("sqlite", "postgresql", "mariadb", "oracle")
+        self.kind = "sql" if is_sql else backend.name
 
     def add(self, sender_id, damage):
         """Put something at its end; `False` where the database does not take it."""
@@ -420,7 +419,9 @@ def raw(store, backend):
 
 
 @pytest.mark.parametrize(
-    "backend", ["sqlite", "postgresql", "oracle", "redis", "mongo"], indirect=True
+    "backend",
+    ["sqlite", "postgresql", "mariadb", "oracle", "redis", "mongo"],
+    indirect=True,
 )
 @settings(parent=fuzzed, max_examples=50)
 @given(data=st.data())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Callable, Iterator, Tuple
 
-from servers import debian, h2, mongo, pgbouncer, wheels
+from servers import debian, h2, mariadb, mongo, pgbouncer, wheels
 
 
 def servers() -> Iterator[Tuple[str, Callable[[], object]]]:
@@ -28,7 +28,8 @@ def servers() -> Iterator[Tuple[str, Callable[[], object]]]:
             ),
         )
     yield h2.PACKAGE, h2.jar_file
-    yield pgbouncer.PACKAGES[0], lambda: debian.unpacked(*pgbouncer.PACKAGES)
+    for packages in (pgbouncer.PACKAGES, mariadb.PACKAGES):
+        yield packages[0], lambda packages=packages: debian.unpacked(*packages)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from servers.proxy import TcpProxy
 
 if TYPE_CHECKING:
     from servers.h2 import H2Server
+    from servers.mariadb import MariaDBAccess
     from servers.mongo import MongoAccess
     from servers.oracle import OracleAccess
     from servers.postgres import PostgresAccess
@@ -122,6 +123,41 @@ def postgres_proxy(postgres_server: PostgresAccess) -> Iterator[TcpProxy]:
     """A proxy before `postgres_server`."""
     with TcpProxy(postgres_server.host, postgres_server.port) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def mariadb_server(request: pytest.FixtureRequest) -> Iterator[MariaDBAccess]:
+    """A MariaDB server, or a MySQL server that TEST_MYSQL_URL names."""
+    import pymysql
+
+    from servers.mariadb import MariaDBAccess, MariaDBServer, server_from_outside
+
+    if _with_docker(request):
+        address = _docker_address(request, "mariadb", 3306)
+        access = MariaDBAccess(*address, "root", DOCKER_PASSWORD)
+        wait_until(
+            lambda: access.create_user() is None,
+            "MariaDB's container",
+            DOCKER_SECONDS,
+            (pymysql.err.OperationalError,),
+        )
+        yield access
+        return
+    outside = server_from_outside()
+    if outside:
+        yield outside
+    else:
+        # It is never killed, and each commit waits for the disk otherwise.
+        with MariaDBServer({"innodb_flush_log_at_trx_commit": 0}) as server:
+            yield server
+
+
+@pytest.fixture
+def mariadb_database(mariadb_server: MariaDBAccess) -> Iterator[str]:
+    """Name of an empty database in `mariadb_server`."""
+    name = mariadb_server.create_database()
+    yield name
+    mariadb_server.drop_database(name)
 
 
 def _redis(request: pytest.FixtureRequest, flavour: str) -> Iterator[RedisAccess]:

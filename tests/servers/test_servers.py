@@ -18,12 +18,14 @@ import psutil
 import psycopg2
 import pymongo
 import pymongo.errors
+import pymysql
 import pytest
 import redis
 
 import alone
 from servers import debian, h2, postgres, silent, wheels
 from servers.h2 import H2Server
+from servers.mariadb import MariaDBServer
 from servers.mongo import MongoServer
 from servers.postgres import PostgresServer
 from servers.process import (
@@ -106,6 +108,24 @@ def test_postgres_asks_for_the_password(postgresql, table):
         psycopg2.OperationalError, match="password authentication failed"
     ):
         postgresql.connect(table, password="wrong")
+
+
+def test_mariadb_keeps_what_was_committed_over_a_crash():
+    with MariaDBServer() as server:
+        name = server.create_database()
+        server.administer(
+            "CREATE TABLE t (a int)", "INSERT INTO t VALUES (1)", database=name
+        )
+        server.kill()
+        server.start()
+        assert server.administer("SELECT a FROM t", database=name) == [(1,)]
+
+
+def test_mariadb_asks_for_the_password(mariadb_server, mariadb_database):
+    mariadb_server.connect(mariadb_database).close()
+    for user in (mariadb_server.username, mariadb_server.administrator_name, ""):
+        with pytest.raises(pymysql.err.OperationalError, match="Access denied"):
+            mariadb_server.connect(mariadb_database, user=user, password="wrong")
 
 
 def test_postgres_says_why_it_cannot_start(monkeypatch):

@@ -609,7 +609,7 @@ async def test_server_with_another_default_isolation(
 
 
 in_parts = pytest.mark.parametrize(
-    "backend", ["sqlite", "postgresql", "oracle"], indirect=True
+    "backend", ["sqlite", "postgresql", "mariadb", "oracle"], indirect=True
 )
 
 

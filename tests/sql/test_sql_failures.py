@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import sys
 import types
@@ -12,10 +13,12 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
+from backends import BACKENDS
 from rasa_trackers.errors import is_store_error
-from rasa_trackers.event_log import START
+from rasa_trackers.event_log import START, Entry
 from rasa_trackers.sql import failures
 from rasa_trackers.sql.log import SQLEventLog
+from rasa_trackers.sql.mysql import failures as mysql
 from rasa_trackers.sql.oracle import failures as oracle
 from rasa_trackers.sql.postgresql import failures as postgresql
 from rasa_trackers.sql.schema import tables
@@ -60,6 +63,13 @@ def sqlite_log(tmp_path):
 
 
 @pytest.fixture
+def mysql_log():
+    log = make_log({"dialect": "mysql+pymysql", "url": "h", "username": "u"})
+    yield log
+    log.close()
+
+
+@pytest.fixture
 def postgresql_log():
     log = make_log({"dialect": "postgresql", "url": "h", "username": "u"})
     yield log
@@ -77,7 +87,7 @@ def away(table):
 # Remedies
 
 TABLES = {
-    "mysql": failures.MYSQL_FAILURES,
+    "mysql": mysql.FAILURES,
     "sqlite": sqlite.FAILURES,
     "postgresql": {**postgresql.BY_CODE, **postgresql.BY_TEXT},
     "oracle": oracle.FAILURES,
@@ -171,6 +181,42 @@ BROKEN = {
         ),
         ("REVOKE ALL ON events FROM CURRENT_USER", "GRANT"),
     ],
+    "mysql": [
+        (
+            "DELETE FROM events; ALTER TABLE events MODIFY type_name CHAR(0) NOT NULL",
+            "corrects the table",
+        ),
+        ("ALTER TABLE events CHANGE data texts LONGTEXT", "another program"),
+        ("ALTER TABLE events ADD other INTEGER NOT NULL", "another program"),
+        ("DROP TABLE events", "creates missing"),
+        ("DROP TABLE rasa_trackers_locks", "creates missing"),
+        ("ALTER TABLE events DROP KEY ix_events_sender_id", "CREATE INDEX"),
+        ("ALTER TABLE events ADD CHECK (type_name <> 'x' OR data IS NULL)", "CHECK"),
+        (
+            (
+                "CREATE TABLE others (name VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL"
+                " PRIMARY KEY); INSERT INTO others VALUES ('slot');"
+                "ALTER TABLE events MODIFY type_name VARCHAR(255) CHARACTER SET utf8mb4"
+                " NOT NULL, ADD FOREIGN KEY (type_name) REFERENCES others (name)"
+            ),
+            "foreign key",
+        ),
+        (
+            (
+                "CREATE TRIGGER mine BEFORE INSERT ON events FOR EACH ROW"
+                " SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'"
+            ),
+            "trigger",
+        ),
+        (
+            (
+                "ALTER TABLE events MODIFY id TINYINT NOT NULL AUTO_INCREMENT,"
+                " AUTO_INCREMENT = 127; INSERT INTO events (sender_id, type_name)"
+                " VALUES ('x', 'slot')"
+            ),
+            "BIGINT",
+        ),
+    ],
 }
 
 
@@ -205,10 +251,49 @@ def test_remedy_for_what_is_wrong_on_postgresql(database, statements, remedy):
     assert remedy in remedy_after(log, statements)
 
 
+@pytest.mark.parametrize(("statements", "remedy"), BROKEN["mysql"])
+def test_remedy_for_what_is_wrong_on_mysql(mariadb, mariadb_server, statements, remedy):
+    log = opened(mariadb, record_exp=3600)
+    log.append("bob", entries("a"), START)
+    mariadb_server.administer(*re.split(r"; ?", statements), database=mariadb["db"])
+    with pytest.raises(sa.exc.DBAPIError) as raised:
+        log.append("ada", [Entry("{}", "x", 1.0, None, None)], START)
+    assert remedy in log.classify(raised.value).remedy
+    assert not log.classify(raised.value).transient
+    log.close()
+
+
+@pytest.fixture
+def mariadb(mariadb_server, mariadb_database):
+    endpoint = BACKENDS["mariadb"].endpoint(mariadb_server, mariadb_database)
+    del endpoint["type"]
+    return endpoint
+
+
+@pytest.mark.parametrize(
+    ("wrong", "remedy"),
+    [
+        ({"password": "wrong"}, "username"),
+        ({"db": "test_missing"}, "login_db"),
+        ({"db": "mysql"}, "GRANT"),
+    ],
+)
+def test_remedy_for_what_is_wrong_in_the_options_of_mysql(mariadb, wrong, remedy):
+    log = make_log({**mariadb, **wrong})
+    with pytest.raises(sa.exc.DBAPIError) as raised:
+        log.open()
+    failure = log.classify(raised.value)
+    assert not failure.transient
+    assert remedy in failure.remedy
+    log.close()
+
+
 # Unknown errors
 
 
-@pytest.mark.parametrize("name", ["any_log", "sqlite_log", "postgresql_log"])
+@pytest.mark.parametrize(
+    "name", ["any_log", "sqlite_log", "postgresql_log", "mysql_log"]
+)
 def test_unknown_error_is_permanent(name, request):
     log = request.getfixturevalue(name)
     for code in (None, "XX000", "58030"):
@@ -216,7 +301,9 @@ def test_unknown_error_is_permanent(name, request):
         assert log.classify(error) == failures.Failure(False)
 
 
-@pytest.mark.parametrize("name", ["any_log", "sqlite_log", "postgresql_log"])
+@pytest.mark.parametrize(
+    "name", ["any_log", "sqlite_log", "postgresql_log", "mysql_log"]
+)
 def test_unknown_error_of_a_lost_connection_passes(name, request):
     log = request.getfixturevalue(name)
     error = wrapped(driver_error("x"), connection_invalidated=True)
@@ -255,18 +342,21 @@ def test_missing_file_of_a_certificate_does_not_pass(any_log):
 
 
 def test_what_passes_on_mysql():
-    table = failures.MYSQL_FAILURES
-    lost = {1053, 2002, 2003, 2006, 2013, 2055}
-    full = {1040, 1203}
+    table = mysql.FAILURES
+    lost = {0, 1053, 1158, 1159, 1160, 1161, 1927, 2002, 2003, 2005, 2006, 2013, 2014}
+    lost |= {2045, 2055, 3168, 3169, 4031}
+    full = {1040, 1203, 1226}
     read_only = {1290, 1792, 1836}
-    assert transient(table) == lost | full | read_only | {1047, 1205, 1213}
+    stopped = {1317, 1969, 3024}
+    conflicts = {1020, 1205, 1213, 1412, 1637, 3100, 3101}
+    assert transient(table) == (lost | full | read_only | stopped | conflicts | {1047})
     assert away(table) == lost | full | read_only | {1021, 1047, 1114}
 
 
-@pytest.mark.parametrize("number", sorted(failures.MYSQL_FAILURES))
-def test_error_of_mysql_is_found_by_its_number(any_log, number):
+@pytest.mark.parametrize("number", sorted(mysql.FAILURES))
+def test_error_of_mysql_is_found_by_its_number(mysql_log, number):
     error = wrapped(OperationalError(number, "text"))
-    assert any_log.classify(error) is failures.MYSQL_FAILURES[number]
+    assert mysql_log.classify(error) is mysql.FAILURES[number]
 
 
 # SQLite

@@ -42,7 +42,9 @@ _PRELOADED = [
     "rasa_trackers.redis.store",
     "rasa_trackers.sql.store",
     "psycopg2",
+    "pymysql",
     "sqlite3",
+    "sqlalchemy.dialects.mysql",
     "sqlalchemy.dialects.postgresql",
     "sqlalchemy.dialects.sqlite",
     "rasa.core.tracker_stores.dynamo_tracker_store",  # as Rasa Pro's loader

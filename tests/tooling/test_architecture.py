@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pymongo.collection
+import pymysql.cursors
 import pytest
 import redis
 import sqlalchemy.engine
@@ -26,6 +27,7 @@ PAGE = CHECKOUT / "docs" / "architecture.md"
 WIRE: Dict[str, Tuple[Any, str]] = {
     "sqlite": (sqlalchemy.engine.Connection, "exec_driver_sql"),
     "postgresql": (sqlalchemy.engine.Connection, "exec_driver_sql"),
+    "mariadb": (pymysql.cursors.Cursor, "execute"),
     "redis": (redis.Redis, "execute_command"),
     "mongo": (pymongo.collection.Collection, "update_one"),
 }

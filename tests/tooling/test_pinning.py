@@ -38,6 +38,7 @@ def test_each_npm_package_has_a_hash():
     [
         "README.md",
         "docker/Dockerfile",
+        "docker/mysql/Dockerfile",
         "docker/oracle/Dockerfile",
         "docker/tests/rasa.Dockerfile",
         "docker/tests/stores.Dockerfile",

@@ -13,7 +13,7 @@ from rasa_trackers.cli.arguments import example
 from rasa_trackers.cli.errors import CommandError
 
 #: SQLAlchemy's names of the databases.
-_DIALECTS = ("postgresql", "oracle", "mysql", "sqlite")
+_DIALECTS = ("postgresql", "oracle", "mysql", "mariadb", "sqlite")
 
 
 @click.command(
@@ -45,7 +45,8 @@ def command(dialect: str, schema: Optional[str]) -> None:
     if dialect == "oracle":
         click.echo(_oracle(schema))
         return
-    click.echo("\n\n".join(f"{each};" for each in _statements(dialect, schema)))
+    found = _mysql if dialect in ("mysql", "mariadb") else _statements
+    click.echo("\n\n".join(f"{each};" for each in found(dialect, schema)))
 
 
 def _oracle(schema: Optional[str]) -> str:
@@ -68,8 +69,7 @@ def _statements(dialect: str, schema: Optional[str]) -> Iterator[str]:
     own: Any = module.dialect()
     made = tables(schema)
     for table in (made.events, made.users, made.expiry):
-        create = _text(CreateTable(table).compile(dialect=own))
-        yield _for_mysql(create) if dialect == "mysql" else create
+        yield _text(CreateTable(table).compile(dialect=own))
         indexes: List[Any] = sorted(table.indexes, key=lambda index: str(index.name))
         if table is made.events:
             indexes.append(made.tail_index)
@@ -77,14 +77,16 @@ def _statements(dialect: str, schema: Optional[str]) -> Iterator[str]:
             yield _text(CreateIndex(index).compile(dialect=own))
 
 
-def _for_mysql(create: str) -> str:
-    """A table whose texts differ in case, may be long, and whose times keep digits.
+def _mysql(dialect: str, schema: Optional[str]) -> Iterator[str]:
+    """The store's own statements: the server's defaults mix conversations."""
+    from rasa_trackers.sql.mysql import columns
 
-    The server's own defaults ignore case, end TEXT at 64 KB and FLOAT at 7 digits.
-    """
-    create = re.sub(r"\bTEXT\b", "LONGTEXT", create)
-    create = re.sub(r"\bFLOAT(\(\d+\))?", "DOUBLE", create)
-    return f"{create} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    prefix = f"`{schema.replace('`', '``')}`." if schema is not None else ""
+    for table in columns.TABLES:
+        yield columns.create_statement(
+            table, columns.COLLATIONS[dialect], schema=prefix
+        )
+    yield columns.fill_statement(prefix)
 
 
 def _text(compiled: Any) -> str:

@@ -1,35 +1,25 @@
-"""Connections to PostgreSQL: the pool, transactions, and the end of a silent call."""
+"""Connections to PostgreSQL: the pool, and what a connection is set to."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
-import math
-import os
 import re
-import socket
 import threading
 import time
-import weakref
-from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import Any, Dict, Optional
 
 import sqlalchemy as sa
 import sqlalchemy.exc
-from sqlalchemy.engine import Connection
 from sqlalchemy.engine.url import URL
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import queue
 
 from rasa_trackers.errors import release_frames
 from rasa_trackers.sql.connection import create_engine
+from rasa_trackers.sql.connections import ping_idle_connections_only
 from rasa_trackers.sql.postgresql.failures import is_read_only
 
-logger = logging.getLogger(__name__)
-
-#: Seconds after its last use for which a connection is not tested.
-UNTESTED = 5.0
 #: Seconds between two looks whether a connection can still come free.
 _LOOK = 0.1
 
@@ -81,7 +71,7 @@ def postgresql_engine(
         connect_args=connect_options(url, timeout=timeout),
         isolation_level="AUTOCOMMIT",
     )
-    _test_idle_connections_only(engine)
+    ping_idle_connections_only(engine)
     sa.event.listen(engine, "handle_error", _leave_standby)
     sa.event.listen(engine, "handle_error", _keep_primary_message)
     return engine
@@ -171,24 +161,6 @@ def set_up_connection(connection: Any) -> None:
         connection.commit()
 
 
-@contextmanager
-def transaction(engine: sa.engine.Engine) -> Iterator[Connection]:
-    """A transaction on an engine in autocommit mode.
-
-    In plain SQL: SQLAlchemy 1.4 does not put a connection back into autocommit mode
-    that had another mode for a while, and writes on it are never committed afterwards.
-    """
-    with engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN")
-        try:
-            yield connection
-            connection.exec_driver_sql("COMMIT")
-        except BaseException:
-            # The server rolls back when the connection is closed, whatever its state.
-            connection.invalidate()
-            raise
-
-
 LOCK = "SELECT pg_advisory_xact_lock(%s)"
 
 
@@ -203,42 +175,9 @@ def lock_key(name: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-class OpenConnections:
-    """The connections of engines, to cut those that wait for a silent server."""
-
-    def __init__(self, *engines: sa.engine.Engine) -> None:
-        """Watch the connections that the engines make."""
-        self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
-        # A set that grows while another thread goes through it is an error.
-        self._lock = threading.Lock()
-        for engine in engines:
-            # Before SQLAlchemy's own first statements, which may wait for ever as well.
-            sa.event.listen(engine, "connect", self._add, insert=True)
-
-    def _add(self, connection: Any, _record: Any) -> None:
-        with self._lock:
-            self._connections.add(connection)
-
-    def cut(self, name: str) -> None:
-        """Close the socket under each connection.
-
-        libpq waits for an answer without a limit. Only this ends the wait, even if the
-        server's operating system still answers.
-
-        Args:
-            name: How messages name the database.
-        """
-        with self._lock:
-            connections = list(self._connections)
-        for connection in connections:
-            try:
-                if connection.closed:
-                    continue
-                with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
-                    duplicate.shutdown(socket.SHUT_RDWR)
-            except Exception:
-                # It was closed meanwhile, or the driver has no file descriptor.
-                logger.debug("%s: a connection was not cut.", name, exc_info=True)
+def file_descriptor(connection: Any) -> Optional[int]:
+    """That of a driver's connection; ``None`` for a closed one."""
+    return None if connection.closed else int(connection.fileno())
 
 
 def _leave_standby(context: Any) -> None:
@@ -263,24 +202,3 @@ def _keep_primary_message(context: Any) -> None:
             part.replace(full, error.args[0]) if isinstance(part, str) else part
             for part in wrapped.args
         )
-
-
-def _test_idle_connections_only(engine: sa.engine.Engine) -> None:
-    """Let the pool test only connections that were idle for a while.
-
-    The test costs a round trip, as much as the call itself. If a connection has died
-    just now, the call finds out, and is made again.
-    """
-    test: Callable[[Any], bool] = engine.dialect.do_ping
-    last_use: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
-
-    @sa.event.listens_for(engine, "checkin")
-    def _note(connection: Any, _record: Any) -> None:
-        if connection is not None:  # None stands for a broken one
-            last_use[connection] = time.monotonic()
-
-    def is_alive(connection: Any) -> bool:
-        idle = time.monotonic() - last_use.get(connection, -math.inf)
-        return idle < UNTESTED or test(connection)
-
-    engine.dialect.do_ping = is_alive

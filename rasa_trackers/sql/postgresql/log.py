@@ -10,13 +10,13 @@ import sqlalchemy.exc
 from sqlalchemy.engine import Connection
 
 from rasa_trackers.event_log import Entry, Failure, User
+from rasa_trackers.sql.connections import OpenConnections, transaction
 from rasa_trackers.sql.log import EXPIRED, SQLEventLog
 from rasa_trackers.sql.postgresql.engine import (
     LOCK,
-    OpenConnections,
+    file_descriptor,
     lock_key,
     set_up_connection,
-    transaction,
 )
 from rasa_trackers.sql.postgresql.failures import code_of, of_driver_error
 from rasa_trackers.sql.postgresql.sequence import move_sequence
@@ -88,7 +88,9 @@ class PostgreSQLEventLog(SQLEventLog):
         )
         self._column_encoding = "utf-8"
         self._connections = OpenConnections(
-            engine, *([login_engine] if login_engine is not None else [])
+            engine,
+            *([login_engine] if login_engine is not None else []),
+            file_descriptor=file_descriptor,
         )
         sa.event.listen(engine, "connect", self._on_connect)
 

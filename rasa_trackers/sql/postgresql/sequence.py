@@ -9,7 +9,8 @@ import sqlalchemy.exc
 from sqlalchemy.engine import Connection
 
 from rasa_trackers.errors import store_error
-from rasa_trackers.sql.postgresql.engine import LOCK, lock_key, transaction
+from rasa_trackers.sql.connections import transaction
+from rasa_trackers.sql.postgresql.engine import LOCK, lock_key
 from rasa_trackers.sql.postgresql.failures import code_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.pool import NullPool
 
 from rasa_trackers.errors import store_error
-from rasa_trackers.sql.postgresql.engine import LOCK, lock_key, transaction
+from rasa_trackers.sql.connections import transaction
+from rasa_trackers.sql.postgresql.engine import LOCK, lock_key
 from rasa_trackers.sql.postgresql.sequence import check_sequence
 from rasa_trackers.sql.schema import columns_of
 

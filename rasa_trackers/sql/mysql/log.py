@@ -1,0 +1,280 @@
+"""Event logs in a MySQL or MariaDB database."""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import contextmanager
+from typing import Any, Iterator, List, Optional, Sequence
+
+import sqlalchemy as sa
+import sqlalchemy.exc
+from sqlalchemy.engine import Connection
+
+from rasa_trackers.errors import store_error
+from rasa_trackers.event_log import Entry, Failure, User
+from rasa_trackers.sql.connections import OpenConnections, transaction
+from rasa_trackers.sql.failures import NumbersBehind
+from rasa_trackers.sql.log import EXPIRED, SQLEventLog
+from rasa_trackers.sql.mysql.columns import columns_of, require_right_columns
+from rasa_trackers.sql.mysql.engine import (
+    file_descriptor,
+    run_message,
+    set_up_connection,
+)
+from rasa_trackers.sql.mysql.failures import FAILURES, number_of, of_driver_error
+from rasa_trackers.sql.mysql.setup import create_tables, set_up
+from rasa_trackers.sql.mysql.statements import (
+    INSERT,
+    LOCK,
+    LOCKS,
+    NOW,
+    AppendMessage,
+    MySQLStatements,
+    append_statement,
+)
+from rasa_trackers.sql.rows import fetch_from_driver
+from rasa_trackers.sql.schema import Tables
+
+#: Events and bytes that go into one message.
+_LARGEST_MESSAGE = 250
+_LARGEST_TEXTS = 1_000_000
+#: Bytes of a message beside the texts of its events.
+_OVERHEAD = 10_000
+
+#: Numbers of errors: a row with this id is there; the check of an append has failed; the
+#: user must not do that.
+_DUPLICATE, _OUT_OF_RANGE, _NO_RIGHT = 1062, 1690, 1142
+
+
+class _TooLarge(ValueError):
+    """An event that does not go into a message to the server."""
+
+
+class MySQLEventLog(SQLEventLog):
+    """Event logs in a MySQL or MariaDB database, in tables of InnoDB.
+
+    Appends to one conversation follow each other by the lock of a row, one of 1,024 in a
+    table of its own. The rows of a conversation itself cannot do that: one that begins
+    has none; and locks on the gaps between rows, which InnoDB has for it, keep two
+    writers out by a deadlock, and those of other new conversations too.
+
+    An append is one message. With the lock, the ids of a conversation's rows have the
+    order of the commits, whatever innodb_autoinc_lock_mode is.
+    """
+
+    _statements_class = MySQLStatements
+    _now = NOW
+    _other_tables = "Let 'db' name another database."
+    statements: MySQLStatements
+
+    def __init__(
+        self,
+        engine: sa.engine.Engine,
+        tables: Tables,
+        *,
+        name: str,
+        timeout: float,
+        record_exp: Optional[float] = None,
+        keeps_users: bool = True,
+        login_engine: Optional[sa.engine.Engine] = None,
+        may_alter_tables: bool = False,
+    ) -> None:
+        """Prepare the statements.
+
+        Args:
+            engine: Engine of the database, in autocommit mode.
+            tables: The tables to use.
+            name: How messages name the database.
+            timeout: Seconds to wait for a lock.
+            record_exp: Seconds after its last append that a conversation expires.
+            keeps_users: Whether to keep the users of conversations.
+            login_engine: Engine of another database on the server, from which this one
+                is created if it is missing.
+            may_alter_tables: Whether to change columns that Rasa's own store has made.
+        """
+        super().__init__(
+            engine, tables, name=name, record_exp=record_exp, keeps_users=keeps_users
+        )
+        self.login_engine = login_engine
+        self.may_alter_tables = may_alter_tables
+        self._timeout = timeout
+        self._append_message = AppendMessage(record_exp=record_exp)
+        #: Bytes that the server takes in one message; the default of MariaDB until then.
+        self._largest_packet = 16 * 1024 * 1024
+        self._connections = OpenConnections(
+            engine,
+            *([login_engine] if login_engine is not None else []),
+            file_descriptor=file_descriptor,
+        )
+        sa.event.listen(engine, "connect", self._on_connect)
+
+    def _on_connect(self, connection: Any, _record: Any) -> None:
+        self._largest_packet = set_up_connection(connection, timeout=self._timeout)
+
+    def open(self) -> None:
+        set_up(self)
+
+    def create_tables(
+        self, connection: Connection, tables: Optional[Sequence[sa.Table]] = None
+    ) -> None:
+        create_tables(self, connection, tables)
+        self.check_tables(connection)
+
+    def check_tables(self, connection: Connection) -> None:
+        super().check_tables(connection)
+        require_right_columns(self, connection)
+
+    def _columns_of(self, connection: Connection, table: sa.Table) -> Any:
+        return {each.name for each in columns_of(connection, table.name)} or None
+
+    # Writing
+
+    def _append(
+        self,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+        user: Optional[User],
+    ) -> Optional[int]:
+        first, *more = self._in_messages(entries)
+        if more:
+            return super()._append(sender_id, entries, after, user)
+        sql, parameters = self._append_message.build(
+            _lock_of(sender_id),
+            sender_id,
+            first,
+            after,
+            user,
+            ends_expiry=self.tables.expiry in self._found,
+        )
+        with self.engine.connect() as connection:
+            written, end, has_expired, _ = run_message(
+                connection, sql, parameters, shown=INSERT
+            )
+        if has_expired:
+            return EXPIRED
+        return int(end) if written else None
+
+    @contextmanager
+    def _writing(self, sender_id: str) -> Iterator[Connection]:
+        with transaction(self.engine) as connection:
+            connection.exec_driver_sql(LOCK, (_lock_of(sender_id),))
+            yield connection
+
+    def _insert(
+        self,
+        connection: Connection,
+        sender_id: str,
+        entries: Sequence[Entry],
+        after: int,
+    ) -> Optional[int]:
+        for part in self._in_messages(entries):
+            sql, parameters = append_statement(sender_id, part, after)
+            inserted = connection.exec_driver_sql(sql, tuple(parameters))
+            if not inserted.rowcount:
+                return None
+            end, number = inserted.lastrowid, 1
+            if len(part) > 1:
+                # Several masters number in steps, and the id of the first row is known.
+                end, number = connection.execute(
+                    self.statements.inserted, {"sender_id": sender_id, "after": after}
+                ).one()
+            if end is None or end <= after or number != len(part):
+                raise NumbersBehind
+            after = int(end)
+        return after
+
+    def _in_messages(self, entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+        """The entries in runs that the server takes in one message.
+
+        Raises:
+            _TooLarge: for an event that is too large alone.
+        """
+        run: List[Entry] = []
+        size = 0
+        for entry in entries:
+            own = len(entry.data)
+            if 2 * own > self._largest_packet - _OVERHEAD:
+                self._require_room(entry.data)
+            if run and (len(run) == _LARGEST_MESSAGE or size + own > _LARGEST_TEXTS):
+                yield run
+                run, size = [], 0
+            run.append(entry)
+            size += own
+        yield run
+
+    def _require_room(self, text: str) -> None:
+        # Drivers put a backslash before each of these. The server ends the connection of
+        # a message that is too large, which looks like one that was lost.
+        size = len(text.encode("utf-8")) + sum(map(text.count, "\0\n\r\032\"'\\"))
+        if size > self._largest_packet - _OVERHEAD:
+            raise _TooLarge(
+                f"the event takes {size} bytes, and max_allowed_packet of the server is "
+                f"{self._largest_packet}"
+            )
+
+    def _are_numbers_behind(self, error: Exception) -> bool:
+        if isinstance(error, NumbersBehind):
+            return True
+        # Of the tables, this one alone has ids that the server gives.
+        number = number_of(getattr(error, "orig", None))
+        is_of_events = INSERT in str(getattr(error, "statement", ""))
+        return is_of_events and number in (_DUPLICATE, _OUT_OF_RANGE)
+
+    def _move_numbers(self, after: int) -> None:
+        with self.engine.connect() as connection:
+            highest = sa.select(sa.func.max(self.tables.events.c.id))
+            first = max(after, connection.execute(highest).scalar() or 0) + 1
+            statement = f"ALTER TABLE events AUTO_INCREMENT = {first}"
+            try:
+                connection.exec_driver_sql(statement)
+            except sqlalchemy.exc.DBAPIError as error:
+                if number_of(error.orig) != _NO_RIGHT:
+                    raise
+                raise store_error(
+                    f"{self.name} gives new events ids that the table 'events' has "
+                    f"passed already, and the user of the tracker store must not change "
+                    f"that. Let an administrator run: {statement};"
+                ) from error
+
+    # Reading
+
+    def _fetch(self, result: Any) -> Sequence[Any]:
+        return fetch_from_driver(result, self.engine.dialect)
+
+    def sender_ids(self) -> Iterator[Sequence[str]]:
+        # Drivers take in a whole result before they give its first row.
+        last: Optional[str] = None
+        with self.engine.connect() as connection:
+            while True:
+                found = connection.execute(
+                    self.statements.sender_ids_after(last, self._fetched)
+                )
+                sender_ids = found.scalars().all()
+                if sender_ids:
+                    yield sender_ids
+                if len(sender_ids) < self._fetched:
+                    return
+                last = sender_ids[-1]
+
+    # Errors
+
+    def classify(self, error: Exception) -> Optional[Failure]:
+        if isinstance(error, _TooLarge):
+            return FAILURES[1153]
+        return super().classify(error)
+
+    def _of_driver(self, error: sqlalchemy.exc.DBAPIError) -> Optional[Failure]:
+        return of_driver_error(error.orig)
+
+    def close(self) -> None:
+        super().close()
+        self._connections.cut(self.name)
+
+    def interrupt(self) -> None:
+        self._connections.cut(self.name)
+
+
+def _lock_of(sender_id: str) -> int:
+    """The row whose lock the writers of a conversation take."""
+    return zlib.crc32(sender_id.encode("utf-8", "surrogatepass")) % LOCKS

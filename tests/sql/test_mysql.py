@@ -1,0 +1,651 @@
+"""What is special to MySQL and MariaDB, on a real server, without Rasa."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+import types
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from backends import BACKENDS
+from rasa_trackers.errors import is_store_error
+from rasa_trackers.event_log import START, Entry, User
+from rasa_trackers.sql import dates
+from rasa_trackers.sql.health import facts
+from rasa_trackers.sql.mysql import columns
+from rasa_trackers.sql.mysql.statements import LOCKS, LOCKS_TABLE
+from servers.mariadb import MariaDBServer
+from sql.sql_logs import entries, make_log, opened, run, texts
+
+
+@pytest.fixture
+def options(mariadb_server, mariadb_database):
+    endpoint = BACKENDS["mariadb"].endpoint(mariadb_server, mariadb_database)
+    del endpoint["type"]
+    return endpoint
+
+
+@pytest.fixture
+def log(options):
+    log = opened(options)
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def administer(mariadb_server, mariadb_database):
+    """Runs statements as administrator, in the database."""
+
+    def administer(*statements):
+        return mariadb_server.administer(*statements, database=mariadb_database)
+
+    return administer
+
+
+@pytest.fixture
+def with_globals(mariadb_server):
+    """Sets global variables of the server until the test ends; needs new connections."""
+    before = {}
+
+    def with_globals(**variables):
+        for name, value in variables.items():
+            ((old,),) = mariadb_server.administer(f"SELECT @@GLOBAL.{name}")
+            before.setdefault(name, old)
+            mariadb_server.administer(f"SET GLOBAL {name} = {value!r}")
+
+    yield with_globals
+    for name, value in before.items():
+        mariadb_server.administer(f"SET GLOBAL {name} = {value!r}")
+
+
+def end_of(log, sender_id):
+    return log.read_back(sender_id, 1).events[-1].position
+
+
+# Tables
+
+#: As Rasa's own store makes them, with the server's defaults.
+RASAS_TABLE = (
+    "CREATE TABLE events (id INTEGER NOT NULL AUTO_INCREMENT, "
+    "sender_id VARCHAR(255) NOT NULL, type_name VARCHAR(255) NOT NULL, "
+    "timestamp FLOAT, intent_name VARCHAR(255), action_name VARCHAR(255), data TEXT, "
+    "PRIMARY KEY (id), KEY ix_events_sender_id (sender_id)) "
+    "CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"
+)
+PROS_TABLE = (
+    "CREATE TABLE users (sender_id VARCHAR(255) NOT NULL PRIMARY KEY, "
+    "user_id VARCHAR(255) NOT NULL, conversation_started_timestamp FLOAT) "
+    "CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"
+)
+
+
+def types_of(log):
+    query = (
+        "SELECT column_name, column_type, collation_name FROM information_schema.columns "
+        "WHERE table_schema = database()"
+    )
+    return {name: (type_.split("(")[0], text) for name, type_, text in run(log, query)}
+
+
+def test_new_tables_are_exact_whatever_the_servers_defaults(options, administer):
+    administer("ALTER DATABASE CHARACTER SET latin1")
+    log = opened(options, users=True, record_exp=60)
+    found = types_of(log)
+    exact = found["sender_id"][1]
+    assert exact in columns.COLLATIONS.values()
+    assert found["user_id"] == ("varchar", exact)
+    assert found["data"][0] == "longtext"
+    assert found["timestamp"][0] == found["expires_at"][0] == "double"
+    assert found["id"][0] in ("bigint", "smallint")
+    assert found["last_id"][0] == "bigint"
+    assert found["action_name"][1].startswith("utf8mb4_")
+    engines = run(
+        log,
+        "SELECT DISTINCT engine FROM information_schema.tables "
+        "WHERE table_schema = database()",
+    )
+    assert engines == [("InnoDB",)]
+    log.close()
+
+
+def test_sender_ids_and_user_ids_are_compared_byte_by_byte(options):
+    log = opened(options, users=True, record_exp=60)
+    names = ["Anna", "anna", "anna ", "ann\u00e4", "anna\0", "ANNA"]
+    for name in names:
+        assert log.append(name, entries(name.strip("\0")), START, User(name, 1.0))
+    for name in names:
+        assert texts(log, name) == [name.strip("\0")]
+        assert [each.sender_id for each in log.conversations_of(name)] == [name]
+    assert log.delete("anna")
+    assert sorted(one for batch in log.sender_ids() for one in batch) == sorted(
+        set(names) - {"anna"}
+    )
+    log.close()
+
+
+def test_long_texts_and_times_come_back_as_they_are(log):
+    data = '"' + "x" * 1_500_000 + "\\\\ 'quoted' \U0001f600" + '"'
+    entry = Entry(data, "user", 1_700_000_000.123456, "greet", "\U0001f600")
+    assert log.append("ada", [entry, *entries("b"), entry], START)
+    assert [event.data for event in log.read_back("ada").events] == [data, '"b"', data]
+    rows = run(
+        log, "SELECT timestamp, action_name FROM events WHERE type_name = 'user'"
+    )
+    assert rows == [(1_700_000_000.123456, "\U0001f600")] * 2
+
+
+def test_text_that_is_larger_than_the_server_takes_fails_at_once(options, with_globals):
+    with_globals(max_allowed_packet=1_048_576)
+    log = opened(options)
+    assert log.append("ada", entries("x" * 900_000), START)
+    end = end_of(log, "ada")
+    with pytest.raises(ValueError, match="max_allowed_packet") as refused:
+        log.append("ada", entries("a", '"' * 600_000), end)
+    failure = log.classify(refused.value)
+    assert not failure.transient
+    assert "raise max_allowed_packet" in failure.remedy
+    assert end_of(log, "ada") == end
+    log.close()
+
+
+# A table that Rasa's own store has made
+
+
+@pytest.fixture
+def rasas(options, administer):
+    """A database of Rasa's own store with a conversation."""
+    administer(
+        RASAS_TABLE,
+        "INSERT INTO events (sender_id, type_name, timestamp, data) VALUES "
+        "('Anna', 'slot', 1.5, '\"a\"'), ('anna', 'slot', 1.5, '\"b\"'), "
+        "('Anna', 'slot', 1.5, '\"c\"')",
+    )
+    return options
+
+
+def statements_in(error):
+    text = str(error)
+    begin, end = text.index("ALTER TABLE"), text.index(" Or set the option")
+    return [each.strip() for each in text[begin:end].split(";") if each.strip()]
+
+
+def test_table_of_rasas_store_is_refused_with_statements_that_correct_it(
+    rasas, administer
+):
+    log = make_log(rasas)
+    with pytest.raises(Exception, match=r"'Anna'.*alter_tables: true") as refused:
+        log.open()
+    assert is_store_error(refused.value)
+    assert types_of(log)["data"][0] == "text", "nothing was changed"
+    administer(*statements_in(refused.value))
+    log.open()
+    assert texts(log, "Anna") == ["a", "c"]
+    assert texts(log, "anna") == ["b"]
+    assert log.append("anna", entries("d"), end_of(log, "anna"))
+    log.close()
+
+
+def test_table_of_rasas_store_is_changed_where_that_is_asked_for(rasas):
+    logs = [make_log(rasas, alter_tables=True) for _ in range(3)]
+    with ThreadPoolExecutor(3) as threads:
+        for opening in [threads.submit(log.open) for log in logs]:
+            opening.result()
+    assert texts(logs[0], "Anna") == ["a", "c"]
+    assert texts(logs[1], "anna") == ["b"]
+    found = types_of(logs[0])
+    assert found["data"][0] == "longtext"
+    assert found["timestamp"][0] == "double"
+    for log in (*logs, opened(rasas)):
+        log.close()
+
+
+#: What is wrong with a table, and the beginning of what corrects it.
+WRONG = [
+    ("events DROP KEY ix_events_sender_id, ENGINE=MyISAM", "ENGINE=InnoDB"),
+    (
+        "events MODIFY sender_id VARCHAR(255) COLLATE utf8mb4_bin NOT NULL",
+        "MODIFY sender_id VARCHAR(255)",
+    ),
+    ("events MODIFY id INTEGER NOT NULL AUTO_INCREMENT", "MODIFY id BIGINT"),
+    ("events MODIFY timestamp FLOAT", "MODIFY timestamp DOUBLE"),
+    ("events MODIFY data MEDIUMTEXT", "MODIFY data LONGTEXT"),
+    ("events MODIFY type_name VARCHAR(99) NOT NULL", "MODIFY type_name VARCHAR(255)"),
+    (
+        "events MODIFY action_name VARCHAR(300) CHARACTER SET latin1",
+        "MODIFY action_name VARCHAR(300) CHARACTER SET utf8mb4",
+    ),
+    ("events DROP KEY ix_events_sender_id", "ADD INDEX ix_events_sender_id"),
+    (
+        "users MODIFY user_id VARCHAR(255) COLLATE utf8mb4_general_ci NOT NULL",
+        "MODIFY user_id VARCHAR(255)",
+    ),
+    (
+        "rasa_trackers_expiry MODIFY last_id INTEGER NOT NULL",
+        "MODIFY last_id BIGINT",
+    ),
+]
+
+
+@pytest.mark.parametrize(("wrong", "correction"), WRONG)
+def test_each_column_that_is_not_right_is_corrected(
+    options, administer, wrong, correction
+):
+    both = {"users": True, "record_exp": 60}
+    before = opened(options, **both)
+    before.append("Anna", entries("a"), START, User("u", 1.0))
+    right = types_of(before)
+    before.close()
+    administer(f"ALTER TABLE {wrong}")
+    with pytest.raises(Exception, match="alter_tables") as refused:
+        opened(options, **both)
+    (statement,) = statements_in(refused.value)
+    assert correction in statement
+    log = opened(options, alter_tables=True, **both)
+    assert types_of(log) == right
+    assert texts(log, "Anna") == ["a"]
+    assert [each.sender_id for each in log.conversations_of("u")] == ["Anna"]
+    opened(options, **both).close()
+    log.close()
+
+
+def test_log_that_does_not_use_a_table_looks_at_it_too(options, administer):
+    """Its deletions would erase what another log stores of somebody else."""
+    administer(PROS_TABLE)
+    with pytest.raises(Exception, match="ALTER TABLE users MODIFY sender_id"):
+        opened(options)
+
+
+def test_table_of_another_program_is_left_alone(options, administer):
+    administer("CREATE TABLE users (id INTEGER, name VARCHAR(9))")
+    opened(options, alter_tables=True).close()
+    assert administer("SHOW COLUMNS FROM users LIKE 'name'")[0][1] == "varchar(9)"
+
+
+def test_dates_of_expiry_are_set_in_an_exact_table(log):
+    end = log.append("Anna", entries("a"), START)
+    dates.set_expires_at(log, "Anna", end, 9e9)
+    dates.set_expires_at(log, "Anna", end, 8e9)
+    assert dates.expires_at(log, ["Anna", "anna"]) == {"Anna": 8e9}
+    log.open()
+
+
+def test_login_db_creates_the_database(options, mariadb_server, mariadb_database):
+    name = f"{mariadb_database[:30]} odd `name` -- %s"
+    mariadb_server.administer(
+        f"GRANT ALL ON `{name.replace('`', '``')}`.* TO {mariadb_server.username}@'%'"
+    )
+    try:
+        for _ in range(2):  # created, and found there
+            log = opened({**options, "login_db": mariadb_database, "db": name})
+            assert log.append("ada", entries("a"), START) in (1, None)
+            assert texts(log, "ada") == ["a"]
+            log.close()
+    finally:
+        mariadb_server.administer(f"DROP DATABASE `{name.replace('`', '``')}`")
+
+
+# What a connection is set to
+
+
+def test_server_that_is_not_strict_cuts_nothing(options, with_globals, administer):
+    with_globals(sql_mode="ANSI_QUOTES,NO_BACKSLASH_ESCAPES")
+    log = opened(options)
+    data = r'"back\\slash and \"quotes\" and '
+    assert log.append("a\\'\"", [Entry(data, "slot", 1.0, None, None)], START)
+    assert [event.data for event in log.read_back("a\\'\"").events] == [data]
+    administer("ALTER TABLE events MODIFY type_name VARCHAR(3) NOT NULL")
+    with pytest.raises(Exception, match=r"Data (too long|truncated)"):
+        log.append("ada", entries("a"), START)
+    assert texts(log, "ada") == []
+    log.close()
+
+
+def test_server_with_another_default_isolation(options, administer):
+    administer("SET GLOBAL TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+    log = opened(options)
+    # MariaDB and MySQL have other names for it.
+    shown = run(log, "SHOW SESSION VARIABLES LIKE '%isolation'")
+    assert "READ-COMMITTED" in dict(shown).values()
+    log.close()
+    administer("SET GLOBAL TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+
+
+def test_each_text_is_one_that_the_database_keeps(log):
+    for sender_id in ("a\ud800", "\udc80", "a\udcffb"):
+        with pytest.raises(UnicodeEncodeError) as refused:
+            log.append(sender_id, entries("a"), START)
+        assert not log.classify(refused.value).transient
+
+
+# Appends
+
+
+def test_masters_that_share_the_numbers(options, with_globals):
+    """Each of several masters numbers in steps, from another first number."""
+    with_globals(auto_increment_increment=7, auto_increment_offset=3)
+    log = opened(options)
+    end = START
+    for number in (1, 3, 300, 2):
+        end = log.append("ada", entries(*map(str, range(number))), end)
+        assert end == end_of(log, "ada")
+        assert end % 7 == 3
+    assert len(log.read_back("ada").events) == 306
+    log.close()
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2])
+def test_ids_ascend_whatever_the_mode_of_auto_increment(mode):
+    with MariaDBServer(
+        {"innodb_autoinc_lock_mode": mode, "innodb_flush_log_at_trx_commit": 0}
+    ) as server:
+        endpoint = BACKENDS["mariadb"].endpoint(server, server.create_database())
+        del endpoint["type"]
+        log = opened(endpoint)
+
+        def talk(name):
+            end = START
+            for number in range(12):
+                said = [f"{name} {number} {part}" for part in range(number % 4 + 1)]
+                end, before = log.append(name, entries(*said), end), end
+                assert end > before
+            return texts(log, name)
+
+        with ThreadPoolExecutor(6) as threads:
+            for name, found in zip("abcdef", threads.map(talk, "abcdef")):
+                assert found == [
+                    f"{name} {number} {part}"
+                    for number in range(12)
+                    for part in range(number % 4 + 1)
+                ]
+        log.close()
+
+
+def test_conversations_that_begin_at_once_do_not_lock_each_other_out(log):
+    """Locks on gaps, by which InnoDB keeps phantoms out, would let them deadlock."""
+    with ThreadPoolExecutor(8) as threads:
+        ends = [
+            threads.submit(log.append, f"user-{number}", entries("a", "b"), START)
+            for number in range(300)
+        ]
+        assert all(end.result() for end in ends)  # not even one that is tried again
+
+
+def test_writer_does_not_wait_for_those_of_other_conversations(log, mariadb_server):
+    end = log.append("ada", entries("a", "b"), START)
+    other = mariadb_server.connect(log.engine.url.database)
+    with closing(other), other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute(
+            "INSERT INTO events (sender_id, type_name) VALUES "
+            "('a', 'slot'), ('adb', 'slot'), ('z', 'slot')"
+        )
+        # Each would fail after the wait for a lock.
+        end = log.append("ada", entries("c"), end)
+        assert log.replace("ada", entries("d"), end)
+        assert log.delete("ada")
+
+
+def test_late_append_that_waits_for_another_writer_writes_nothing(log):
+    """After the wait it sees what was committed meanwhile, and no snapshot from before."""
+    end = log.append("ada", entries("a"), START)
+    results = []
+    with log._writing("ada") as first:
+        late = threading.Thread(
+            target=lambda: results.append(log.append("ada", entries("late"), end))
+        )
+        late.start()
+        late.join(0.3)
+        assert late.is_alive()
+        assert log._insert(first, "ada", entries("b"), end)
+    late.join(30)
+    assert results == [None]
+    assert texts(log, "ada") == ["a", "b"]
+
+
+def test_lock_that_another_program_holds_is_waited_for_no_longer_than_timeout(options):
+    log = opened(options, timeout=1)
+    with log._writing("ada"), pytest.raises(Exception, match="1205") as refused:
+        log.append("ada", entries("a"), START)
+    failure = log.classify(refused.value)
+    assert failure.transient
+    assert "SHOW ENGINE INNODB STATUS" in failure.remedy
+    assert log.append("ada", entries("a"), START)
+    log.close()
+
+
+def test_table_for_locks_that_somebody_has_emptied(log):
+    run(log, f"DELETE FROM {LOCKS_TABLE}")
+    end = log.append("ada", entries("a"), START)
+    assert log.append("ada", entries("b"), end)
+    assert run(log, f"SELECT writes FROM {LOCKS_TABLE}") == [(2,)]
+    log.open()
+    assert run(log, f"SELECT count(*) FROM {LOCKS_TABLE}") == [(LOCKS,)]
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(1, "trigger"), (300, "AUTO_INCREMENT")]
+)
+def test_append_whose_ids_are_lower_writes_nothing(log, administer, number, remedy):
+    run(log, "ALTER TABLE events AUTO_INCREMENT = 7000")
+    end = log.append("ada", entries("a"), START)
+    administer("CREATE TRIGGER low BEFORE INSERT ON events FOR EACH ROW SET NEW.id = 5")
+    with pytest.raises(Exception, match=r"out of range|Duplicate entry") as refused:
+        log.append("ada", entries(*map(str, range(number))), end)
+    failure = log.classify(refused.value)
+    assert not failure.transient
+    assert remedy in failure.remedy
+    assert texts(log, "ada") == ["a"]
+
+
+def test_numbers_are_moved_on(log):
+    log._move_numbers(7000)
+    end = log.append("ada", entries("a"), START)
+    assert end > 7000
+    log._move_numbers(START)
+    assert log.append("ada", entries("b"), end) > end
+
+
+def test_user_without_the_right_to_move_the_numbers_gets_the_statement(
+    options, mariadb_server, mariadb_database, administer
+):
+    log = opened(options)
+    log.append("ada", entries("a"), START)
+    administer("UPDATE events SET id = 7000")
+    log.close()
+    mariadb_server.administer(
+        "CREATE USER IF NOT EXISTS mover@'%' IDENTIFIED BY 'mover'",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {mariadb_database}.* TO mover@'%'",
+    )
+    log = opened({**options, "username": "mover", "password": "mover"})
+    with pytest.raises(Exception, match=r"AUTO_INCREMENT = 7001;") as refused:
+        log._move_numbers(7000)
+    assert is_store_error(refused.value)
+    assert texts(log, "ada") == ["a"]
+    log.close()
+    mariadb_server.administer("DROP USER mover@'%'")
+
+
+# Reading
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_pages_are_read_by_the_index_whatever_the_statistics_say(options, analyzed):
+    log = opened(options)
+    with log.engine.connect() as connection:
+        # One conversation with a part of all events, and newer ones of others.
+        for first, last, name in ((1, 4_000, "old"), (4_001, 16_000, "user")):
+            for begin in range(first, last, 1_000):
+                rows = ", ".join(
+                    f"({number}, '{name}{number // 30 if name == 'user' else ''}', '', "
+                    "repeat('x', 300))"
+                    for number in range(begin, begin + 1_000)
+                )
+                connection.exec_driver_sql(
+                    f"INSERT INTO events (id, sender_id, type_name, data) VALUES {rows}"
+                )
+        if analyzed:
+            connection.exec_driver_sql("ANALYZE TABLE events").all()
+    for before in (None, 3_990, 2_000, 50):
+        read = functools.partial(log.read_back, "old", 20, before)
+        assert rows_read(log, read) <= 30, before
+    assert rows_read(log, lambda: log.append("old", entries("a", "b"), 4000)) <= 30
+    assert rows_read(log, lambda: log.delete("old")) <= 3 * 4_002 + 30
+    log.close()
+
+
+def rows_read(log, call):
+    """The rows that the server looks at in a call, on the one connection of the pool."""
+
+    def count():
+        found = run(log, "SHOW SESSION STATUS LIKE 'Handler_read%'")
+        return sum(int(value) for _, value in found)
+
+    before = count()
+    idle = count() - before
+    before = count()
+    call()
+    return count() - before - idle
+
+
+def test_sender_ids_come_in_parts(log, monkeypatch):
+    monkeypatch.setattr(log, "_fetched", 2)
+    names = ["e", "c", "A", "\u00e4", "b", "a", "d", "a "]
+    for name in names:
+        log.append(name, entries("x", "y"), START)
+    batches = list(log.sender_ids())
+    assert [one for batch in batches for one in batch] == sorted(names)
+    assert max(map(len, batches)) == 2
+
+
+# Servers
+
+
+def test_connection_to_a_server_that_became_a_replica_is_replaced(options):
+    log = opened(options)
+    with log.engine.connect() as connection:
+        # As that of one that was the primary, and still lives.
+        connection.exec_driver_sql("SET SESSION TRANSACTION READ ONLY")
+    with pytest.raises(Exception, match="1792") as refused:
+        log.append("ada", entries("a"), START)
+    failure = log.classify(refused.value)
+    assert failure.transient
+    assert failure.away
+    assert log.append("ada", entries("a"), START)
+    log.close()
+
+
+def test_binary_log_that_cannot_take_the_writes_is_an_error():
+    settings = {"log_bin": "binlog", "binlog_format": "STATEMENT", "server_id": 1}
+    with MariaDBServer(settings) as server:
+        endpoint = BACKENDS["mariadb"].endpoint(server, server.create_database())
+        del endpoint["type"]
+        log = make_log(endpoint)
+        with pytest.raises(Exception, match=r"(?i)binlog_format") as refused:
+            log.open()
+        failure = log.classify(refused.value)
+        assert not failure.transient
+        assert "ROW or MIXED" in failure.remedy
+        found = {fact.name: fact for fact in facts(log)}
+        assert found["binlog_format"].level == "error"
+        log.close()
+
+
+def test_tls_with_a_certificate_that_is_verified(certificates):
+    with MariaDBServer(certificate=certificates.server_file) as server:
+        endpoint = BACKENDS["mariadb"].endpoint(server, server.create_database())
+        del endpoint["type"]
+        trusted = {"ssl_ca": certificates.ca_file, "ssl_check_hostname": "true"}
+        log = opened({**endpoint, "query": trusted})
+        found = {fact.name: fact for fact in facts(log)}
+        assert found["TLS"].level == "ok"
+        assert found["TLS"].value.startswith("TLS_")
+        assert log.append("ada", entries("a"), START)
+        log.close()
+        # An authority that has not signed the server's certificate.
+        strange = {**trusted, "ssl_ca": certificates.client_certificate_file}
+        log = make_log({**endpoint, "query": strange})
+        with pytest.raises(Exception, match="certificate") as refused:
+            log.open()
+        failure = log.classify(refused.value)
+        assert not failure.transient
+        assert "ssl_ca" in failure.remedy
+        log.close()
+
+
+def test_words_of_users_are_in_no_error(log, administer):
+    administer(
+        "ALTER TABLE events MODIFY action_name VARCHAR(255) CHARACTER SET latin1"
+    )
+    secret = "\U0001f600 my secret words"
+    with pytest.raises(Exception, match="Incorrect string value") as refused:
+        log.append("ada", [Entry("{}", "slot", 1.0, None, secret)], START)
+    assert "xF0" not in str(refused.value)
+    administer("ALTER TABLE events ADD UNIQUE KEY one (sender_id, type_name)")
+    with pytest.raises(Exception, match="Duplicate entry") as refused:
+        log.append("secret name", entries("a", "b"), START)
+    assert "secret" not in str(refused.value)
+
+
+# Drivers
+
+
+@pytest.mark.parametrize("dialect", ["mysql+pymysql", "mariadb+pymysql", "mysql"])
+def test_names_of_the_dialect(options, dialect, monkeypatch, administer):
+    ((version,),) = administer("SELECT version()")
+    if dialect.startswith("mariadb") and "MariaDB" not in version:
+        pytest.skip("SQLAlchemy refuses it for a MySQL server")
+    monkeypatch.setitem(sys.modules, "MySQLdb", None)
+    log = opened({**options, "dialect": dialect})
+    assert log.append("ada", entries("a"), START)
+    assert texts(log, "ada") == ["a"]
+    log.close()
+
+
+@pytest.mark.parametrize(
+    "dialect", ["mysql+mysqlconnector", "mariadb+mariadbconnector"]
+)
+def test_driver_that_the_store_does_not_know(dialect):
+    with pytest.raises(Exception, match=r"\+pymysql or \w+\+mysqldb") as refused:
+        make_log({"dialect": dialect, "url": "h"})
+    assert is_store_error(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "module", "package"),
+    [
+        ("mysql+pymysql", "pymysql", "PyMySQL"),
+        ("mysql+mysqldb", "MySQLdb", "mysqlclient"),
+    ],
+)
+def test_driver_that_is_not_installed(dialect, module, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(Exception, match=f"pip install {package}") as refused:
+        make_log({"dialect": dialect, "url": "h"})
+    assert is_store_error(refused.value)
+
+
+def test_driver_that_lacks_the_package_for_a_login(monkeypatch):
+    """As MySQL 8 asks for without TLS; MariaDB has no such login."""
+
+    class Error(Exception):
+        pass
+
+    def connect(**_options):
+        raise RuntimeError(
+            "'cryptography' package is required for caching_sha2_password"
+        )
+
+    module = types.ModuleType("pymysql")
+    vars(module).update(paramstyle="format", Error=Error, connect=connect)
+    monkeypatch.setitem(sys.modules, "pymysql", module)
+    log = make_log({"dialect": "mysql+pymysql", "url": "h"})
+    with pytest.raises(Exception, match=r'pip install "PyMySQL\[rsa\]"') as refused:
+        log.open()
+    assert is_store_error(refused.value)
