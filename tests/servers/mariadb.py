@@ -144,6 +144,8 @@ class MariaDBServer(MariaDBAccess, Server):
             "bind_address": self.host,
             "port": self.port,
             "socket": "",
+            # A server that starts removes the temporary tables that it finds.
+            "tmpdir": self.folder / "tmp",
             "skip_name_resolve": "ON",
             "innodb_flush_log_at_trx_commit": 1,
             # Small, as nothing is big in the tests.
@@ -166,6 +168,7 @@ class MariaDBServer(MariaDBAccess, Server):
 
     def _initialise(self) -> None:
         self._data.mkdir()
+        (self.folder / "tmp").mkdir()
         scripts = [(self._share / name).read_text("utf-8") for name in SCRIPTS]
         # Of users, the scripts make some without a password, one a line.
         users = [
