@@ -300,17 +300,19 @@ class DeadlineLog(EventLog):
         return store_error(text)
 
     def _text(self, error: Exception) -> str:
-        return redact(text_of(error), self._secrets)
+        return text_of(error, self._secrets)
 
     def _cause(self, error: Exception) -> Optional[Exception]:
         # A traceback prints the text of the cause: only when no password stands in it.
         return error if redact(str(error), self._secrets) == str(error) else None
 
 
-def text_of(error: Exception) -> str:
-    """What an error of the driver says, as whole sentences."""
+def text_of(error: Exception, secrets: Sequence[Optional[str]]) -> str:
+    """What an error of the driver says, as whole sentences without passwords."""
     driver_error = getattr(error, "orig", None) or error
-    return sentence(str(driver_error).strip() or type(driver_error).__name__)
+    # Before it is put on one line, which would change a password with spaces.
+    text = redact(str(driver_error), secrets).strip()
+    return sentence(text or type(driver_error).__name__)
 
 
 def silent(name: str, deadline: Deadline) -> Exception:

@@ -10,6 +10,7 @@ from typing import Callable, Optional
 
 from rasa_trackers.errors import is_unavailable
 from rasa_trackers.event_log import Failure
+from rasa_trackers.outage.background import start_thread
 
 logger = logging.getLogger(__name__)
 
@@ -145,8 +146,10 @@ class Availability:
             self.away_since = time.time()
             self._begun_at = time.monotonic()
             self.reason = reason
-        self._on_begin(reason)
-        self._start_probing()
+        try:
+            self._on_begin(reason)
+        finally:
+            self._start_probing()  # without which the outage would have no end
 
     def end(self) -> None:
         """A call has shown that the outage is over."""
@@ -162,12 +165,7 @@ class Availability:
         with self._lock:
             if self._is_probing or self._is_closed:
                 return
-            self._is_probing = True
-        threading.Thread(
-            target=self._probe_until_it_is_back,
-            name="rasa_trackers-probe",
-            daemon=True,
-        ).start()
+            self._is_probing = start_thread(self._probe_until_it_is_back, "probe")
 
     def _probe_until_it_is_back(self) -> None:
         while not self._is_closed:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from rasa_trackers.errors import is_unavailable
 from rasa_trackers.event_log import EventLog
+from rasa_trackers.outage.background import start_thread
 from rasa_trackers.outage.handover import Handover
 from rasa_trackers.outage.parts import Parts
 from rasa_trackers.outage.recent import RecentConversations
@@ -18,8 +18,6 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two attempts to store what waits while the database is there.
 _INTERVAL = 1.0
-#: Seconds between two looks at what other processes have left in the file.
-_LOOK_INTERVAL = 10.0
 
 
 class Draining:
@@ -59,7 +57,6 @@ class Draining:
         self._lock = threading.Lock()
         #: Whether a thread stores what waits, and whether there may be more for it.
         self._is_draining = self._is_wanted = False
-        self._looked_at = time.monotonic()
 
     def close(self) -> None:
         """Store what would end with this process, and begin nothing new."""
@@ -91,16 +88,6 @@ class Draining:
             with self._parts.watched(self._parts.of(sender_id), writes=True):
                 self._handover.hand_over(sender_id)
             self.drain_in_background()
-        elif self._spool.is_durable:
-            self._look_for_what_others_left()
-
-    def _look_for_what_others_left(self) -> None:
-        """Store what a process has left that was killed and did not start again."""
-        now = time.monotonic()
-        if now - self._looked_at >= _LOOK_INTERVAL:
-            self._looked_at = now
-            if self._spool.sender_ids():
-                self.drain_in_background()
 
     def erase(self, sender_id: str) -> bool:
         """Erase what waits of a conversation; whether anything did."""
@@ -168,10 +155,7 @@ class Draining:
             self._is_wanted = True
             if self._is_draining:
                 return
-            self._is_draining = True
-        threading.Thread(
-            target=self._drain, name="rasa_trackers-drain", daemon=True
-        ).start()
+            self._is_draining = start_thread(self._drain, "drain")
 
     def _drain(self) -> None:
         while self._has_more_to_drain():
@@ -210,16 +194,17 @@ class Draining:
     def share_copies_in_background(self) -> None:
         """Let other processes of the machine, and the next one, know the copies."""
         if self._spool.is_durable:
-            threading.Thread(
-                target=self._share_copies, name="rasa_trackers-copies", daemon=True
-            ).start()
+            start_thread(self._share_copies, "copies")
 
     def _share_copies(self) -> None:
         for sender_id, page in self._recent.all_newest_first():
             if not self._parts.is_away or self._is_closed.is_set():
-                return
+                break
             if self._parts.of(sender_id).is_away:
                 self._spool.keep_copy(sender_id, page)
+        if not self._parts.is_away and not self._is_closed.is_set():
+            # The outage may have ended, and its copies been erased, before the last one.
+            self._spool.erase_copies()
 
     def erase_copies(self) -> None:
         """Forget the copies in the spool: the database is back."""

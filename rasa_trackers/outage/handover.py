@@ -7,7 +7,7 @@ import threading
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from rasa_trackers.appending import append_once
-from rasa_trackers.errors import is_unavailable, says_away
+from rasa_trackers.errors import is_unavailable, says_away, store_unavailable
 from rasa_trackers.event_log import Entry, EventLog, User, timestamp_of
 from rasa_trackers.outage.spool import Spool, Waiting
 from rasa_trackers.retries import Deadline, DeadlineLog
@@ -94,6 +94,7 @@ class Handover:
         self._refused: Set[str] = set()
         self._stored_conversations: Set[str] = set()
         self._stored_events = 0
+        self._is_closed = False
 
     def lock_of(self, sender_id: str) -> threading.RLock:
         """Held while a conversation moves."""
@@ -176,8 +177,13 @@ class Handover:
             ConnectionException: when the server is away.
         """
         for sender_id in sender_ids:
-            if self._hand_over_or_refuse(sender_id):
-                return
+            try:
+                if self._hand_over_or_refuse(sender_id):
+                    return
+            except Exception as error:
+                if says_away(error) or not is_unavailable(error):
+                    raise
+                # Of this conversation: it is locked, say. The next one shows more.
 
     def hand_over_all(self, sender_ids: Sequence[str]) -> None:
         """Store what waits of these conversations.
@@ -200,6 +206,7 @@ class Handover:
 
     def close(self) -> None:
         """Begin nothing new."""
+        self._is_closed = True
         self._threads.close(then=lambda: None)
 
     def take_totals(self) -> Tuple[int, int]:
@@ -214,6 +221,9 @@ class Handover:
         except Exception as error:
             if is_unavailable(error):
                 raise
+            if self._is_closed or isinstance(error, RuntimeError):
+                # The process ends, or the store is closed: nothing can be begun any more.
+                raise store_unavailable(str(error)) from error
             self._refuse(sender_id, error)
             return False
         return True

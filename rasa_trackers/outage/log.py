@@ -206,19 +206,24 @@ class OutageLog(EventLog):
         resolved = self._resolved(sender_id, after)
         if resolved is None:
             return None
-        self._recent.forget(sender_id)
-        with self._parts.watched(availability, writes=True):
-            return self._log.replace(sender_id, entries, resolved, user)
+        try:
+            with self._parts.watched(availability, writes=True):
+                return self._log.replace(sender_id, entries, resolved, user)
+        finally:
+            self._recent.forget(sender_id)  # also if it may have been carried out
 
     def delete(self, sender_id: str) -> bool:
         availability = self._parts.of(sender_id)
         self._parts.refuse_if_away(availability, "erased")
         waited = False
-        self._recent.forget(sender_id)
-        if self._draining is not None:
-            waited = self._draining.erase(sender_id)
-        with self._parts.watched(availability, writes=True):
-            return self._log.delete(sender_id) or waited
+        try:
+            if self._draining is not None:
+                waited = self._draining.erase(sender_id)
+            with self._parts.watched(availability, writes=True):
+                return self._log.delete(sender_id) or waited
+        finally:
+            # In the end: a hand-over or a read may have kept a copy meanwhile.
+            self._recent.forget(sender_id)
 
     def confirm(self, sender_id: str) -> None:
         availability = self._parts.of(sender_id)
@@ -260,16 +265,18 @@ class OutageLog(EventLog):
             page = self._read_newer(sender_id, limit)
         if page is not None:
             return page
+        erasures = self._recent.erasures
         page = self._log.read_back(sender_id, limit, before)
-        self._recent.note_page(sender_id, page, before)
+        self._recent.note_page(sender_id, page, before, erasures)
         return page
 
     def _read_newer(self, sender_id: str, limit: int) -> Optional[Page]:
         """Read what is newer than a copy, and join both; ``None`` where that fails."""
         if not self._recent.reaches(sender_id, limit):
             return None
+        erasures = self._recent.erasures
         newest_page = self._log.read_back(sender_id, NEWER)
-        return self._recent.join(sender_id, newest_page, limit)
+        return self._recent.join(sender_id, newest_page, limit, erasures)
 
     def sender_ids(self) -> Iterator[Sequence[str]]:
         self._prepare_for_all("listed")
@@ -390,27 +397,39 @@ class OutageLog(EventLog):
         if self.spool is None:
             raise self._parts.away(self._parts.of(sender_id), "read")
         waiting = self.spool.waiting(sender_id) if self.spool.waits(sender_id) else None
-        page = self._copy_of(sender_id) if waiting is None else waiting.page()
-        if page is None:
-            page = self._page_of_readable_database(sender_id, limit, before)
-        if limit is not None and waiting is not None:
+        known = self._copy_of(sender_id) if waiting is None else waiting.page()
+        if waiting is None:
+            stored = self._page_of_readable_database(sender_id, limit, before)
+            # A standby may lag behind what this process has written.
+            is_behind = (
+                stored is not None
+                and known is not None
+                and before is None
+                and end_of(stored.events) < end_of(known.events)
+            )
+            if stored is not None and not is_behind:
+                return stored
+        elif limit is not None:
             limit = max(limit, len(waiting.entries))
-        return newest(page.events, limit, before)._replace(user_id=page.user_id)
+        if known is None:
+            return _NOTHING
+        return newest(known.events, limit, before)._replace(user_id=known.user_id)
 
     def _page_of_readable_database(
         self, sender_id: str, limit: Optional[int], before: Optional[int]
-    ) -> Page:
-        """A page of a database that answers, but stores nothing; or nothing."""
+    ) -> Optional[Page]:
+        """A page of a database that answers, but stores nothing."""
         if not self._parts.of(sender_id).is_readable:
-            return _NOTHING
+            return None
+        erasures = self._recent.erasures
         try:
             page = self._log.read_back(sender_id, limit, before)
         except Exception as error:
             failure = self._log.classify(error)
             if failure is not None and failure.away:
-                return _NOTHING
+                return None
             raise
-        self._recent.note_page(sender_id, page, before)
+        self._recent.note_page(sender_id, page, before, erasures)
         return page
 
     def _copy_of(self, sender_id: str) -> Optional[Page]:

@@ -13,9 +13,9 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequenc
 from rasa_trackers.errors import release_frames, says_away, store_unavailable
 from rasa_trackers.event_log import EventLog, Failure
 from rasa_trackers.outage.availability import Availability
+from rasa_trackers.outage.background import start_thread
 from rasa_trackers.outage.probe import Probe
 from rasa_trackers.retries import text_of
-from rasa_trackers.store_options import redact
 
 logger = logging.getLogger(__name__)
 
@@ -176,8 +176,7 @@ class Parts:
             availability.end()
 
     def _described(self, error: Exception, failure: Failure) -> str:
-        text = redact(text_of(error), self._secrets)
-        return f"{text} {failure.remedy}".rstrip()
+        return f"{text_of(error, self._secrets)} {failure.remedy}".rstrip()
 
     def suspect_silence(self) -> None:
         """A call has had no answer for long."""
@@ -260,15 +259,16 @@ class Parts:
 
     def _find_parts_in_background(self) -> None:
         """Learn what another part has taken over from one that is away."""
-        if self._finding.acquire(blocking=False):
-            threading.Thread(
-                target=self._find_parts, name="rasa_trackers-parts", daemon=True
-            ).start()
+        if self._finding.acquire(blocking=False) and not start_thread(
+            self._find_parts, "parts"
+        ):
+            self._finding.release()
 
     def _find_parts(self) -> None:
         try:
             self._log.find_parts()
         except Exception as error:  # noqa: BLE001 - the next probe asks again
-            logger.debug("%s: its parts are not known: %s", self._log.name, error)
+            text = text_of(error, self._secrets)
+            logger.debug("%s: its parts are not known: %s", self._log.name, text)
         finally:
             self._finding.release()

@@ -19,13 +19,15 @@ from typing import Iterator, List, Optional, Sequence, Tuple
 
 from rasa_trackers.event_log import PAGE_SLACK, Entry, Page, Stored
 from rasa_trackers.outage.spool import Guessed, Waiting, numbered
-from rasa_trackers.paging import FIRST_PAGE, end_of, texts_of
+from rasa_trackers.paging import end_of, texts_of
 
 #: Bytes that an event takes in memory beside its text, and a conversation beside its
 #: events.
 _OVERHEAD = 100
 #: Events to read of a conversation that has a copy: more than others add in between.
 NEWER = 30
+#: Erasures that are remembered, for reads that are under way meanwhile.
+_MOST_ERASED = 1_000
 #: Events from which on a copy saves more than it costs.
 _WORTH_IT = 2 * NEWER
 
@@ -105,10 +107,7 @@ class _Copy:
 
     def is_continued_by(self, page: Page) -> bool:
         """Whether a page that was read follows the copy, which goes further back."""
-        is_enough = len(page.events) >= min(len(self.events), FIRST_PAGE)
-        if page.complete or (is_enough and not self.is_certain):
-            return False
-        return self.newer_in(page) is not None
+        return self.is_certain and not page.complete and self.newer_in(page) is not None
 
     def newer_in(self, page: Page) -> Optional[List[Stored]]:
         """The events of a page that follow the copy; ``None`` if that is not known.
@@ -142,6 +141,12 @@ class RecentConversations:
         self._copies: OrderedDict[str, _Copy] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
+        #: How many conversations have been erased or rewritten by this process.
+        self.erasures = 0
+        #: The number of the last erasure of each conversation; the latest ones.
+        self._erased: OrderedDict[str, int] = OrderedDict()
+        #: The greatest of the numbers that are not there any more.
+        self._forgotten_erasures = 0
 
     def get(self, sender_id: str) -> Optional[Page]:
         """The copy of a conversation, if there is one that has not expired."""
@@ -160,13 +165,16 @@ class RecentConversations:
                 and (copy.complete or len(copy.events) >= limit)
             )
 
-    def join(self, sender_id: str, page: Page, limit: int) -> Optional[Page]:
+    def join(
+        self, sender_id: str, page: Page, limit: int, erasures: int
+    ) -> Optional[Page]:
         """Continue the copy by the newest events of the log.
 
         Args:
             sender_id: The conversation.
             page: What was read now.
             limit: How many events are wanted.
+            erasures: :attr:`erasures` before that.
 
         Returns:
             The page that :meth:`EventLog.read_back` would give; ``None`` if the copy is
@@ -176,6 +184,8 @@ class RecentConversations:
             copy = self._live(sender_id)
             # Another thread may have put another copy there since `reaches` was asked.
             if copy is None or not copy.is_certain:
+                return None
+            if self._was_erased_after(sender_id, erasures):
                 return None
             newer = copy.newer_in(page)
             if newer is None:
@@ -199,10 +209,26 @@ class RecentConversations:
             end = copy.index_of(before)
             return None if end is None else copy.newest(limit, end)
 
-    def note_page(self, sender_id: str, page: Page, before: Optional[int]) -> None:
-        """Keep what was read of a conversation."""
+    def note_page(
+        self,
+        sender_id: str,
+        page: Page,
+        before: Optional[int],
+        erasures: Optional[int] = None,
+    ) -> None:
+        """Keep what was read of a conversation, unless it may have been erased since.
+
+        Args:
+            sender_id: The conversation.
+            page: What was read.
+            before: Where the page ends, as for :meth:`EventLog.read_back`.
+            erasures: :attr:`erasures` before the read; ``None`` if none can have come
+                between.
+        """
         with self._lock:
             copy = self._copies.get(sender_id)
+            if erasures is not None and self._was_erased_after(sender_id, erasures):
+                return
             if before is not None:
                 self._note_older_page(sender_id, copy, page, before)
             elif copy is not None and copy.covers(page):
@@ -213,6 +239,8 @@ class RecentConversations:
                 # A save reads a few events to compare them. The session before them is
                 # needed in an outage.
                 newer = copy.newer_in(page) or []
+                known = page.events[: len(page.events) - len(newer)]
+                copy.learn(page._replace(events=known))
                 self._insert(sender_id, copy, len(copy.events), newer)
                 copy.user_id = page.user_id
             else:
@@ -290,9 +318,18 @@ class RecentConversations:
                 yield sender_id, page
 
     def forget(self, sender_id: str) -> None:
-        """Drop the copy of a conversation."""
+        """Drop the copy of a conversation, which is erased or rewritten."""
         with self._lock:
             self._drop(sender_id)
+            self.erasures += 1
+            self._erased.pop(sender_id, None)
+            self._erased[sender_id] = self.erasures
+            if len(self._erased) > _MOST_ERASED:
+                _, self._forgotten_erasures = self._erased.popitem(last=False)
+
+    def _was_erased_after(self, sender_id: str, erasures: int) -> bool:
+        """Whether a conversation may have been erased after that many erasures."""
+        return self._erased.get(sender_id, self._forgotten_erasures) > erasures
 
     def _live(self, sender_id: str) -> Optional[_Copy]:
         """The copy of a conversation, unless it has expired."""

@@ -30,7 +30,7 @@ from rasa_trackers.memory.log import MemoryEventLog
 from rasa_trackers.outage import availability, draining
 from rasa_trackers.outage.log import OutageLog
 from rasa_trackers.outage.spool import Spool
-from rasa_trackers.paging import FIRST_PAGE, end_of
+from rasa_trackers.paging import FIRST_PAGE, end_of, pages_newest_first
 from rasa_trackers.retries import Deadline, DeadlineLog
 from rasa_trackers.threads import Threads, _watchdog
 
@@ -78,6 +78,10 @@ def open_log(database: Connection) -> Iterator[Callable[..., OutageLog]]:
     yield open_log
     for log in logs:
         log.close()
+
+
+#: The thread that shares copies of recent conversations.
+COPYING = "rasa_trackers-copies"
 
 
 def until(condition: Callable[[], Any]) -> None:
@@ -491,21 +495,180 @@ def test_part_that_stores_nothing_keeps_no_other_part_waiting(database, open_log
     assert tried == [["ada"], ["bob"]]
 
 
-def test_what_another_process_has_left_is_stored(
-    database, open_log, tmp_path, monkeypatch
-):
-    """It was killed in its outage and does not start again."""
-    path = tmp_path / "spool"
-    log = open_log(path)
-    cut_off = Connection(database.database)
-    other = open_log(path, database=cut_off)
-    cut_off.state = REFUSED
-    other.append("ada", [entry("a")], START)
-    other.close()
-    monkeypatch.setattr(draining, "_LOOK_INTERVAL", 0.0)
-    log.read_back("grace")
+def test_copies_that_are_shared_too_late_are_erased(database, open_log, tmp_path):
+    """The outage ends while a copy is being written to the file."""
+    log = open_log(tmp_path / "spool")
+    until(lambda: not log._draining._is_draining)
+    log.append("ada", [entry("secret")], START)
+    keep_copy, go = log.spool.keep_copy, threading.Event()
+
+    def keep_late(*arguments: Any) -> None:
+        go.wait(TIMEOUT)
+        keep_copy(*arguments)
+
+    log.spool.keep_copy = keep_late
+    database.state = REFUSED
+    log.append("grace", [entry("x")], START)
+    database.state = UP
     until(is_stored(log))
-    assert texts(database.database, "ada") == ["a"]
+    until(lambda: not log._parts.is_away_or_ending)
+    go.set()
+    threads = [each for each in threading.enumerate() if each.name == COPYING]
+    for thread in threads:
+        thread.join(TIMEOUT)
+    assert log.spool.copy("ada") is None
+
+
+def test_conversation_that_is_locked_is_no_outage_of_the_others(database, open_log):
+    database.classify = lambda error: (
+        Failure(True, "Look at the locks.", away=isinstance(error, Gone))
+        if isinstance(error, (Gone, TimeoutError))
+        else None
+    )
+    log = open_log()
+    database.state = REFUSED
+    log.append("ada", [entry("x")], START)
+    log.append("bob", [entry("y")], START)
+    append = database.database.append
+
+    def locked(sender_id: str, *arguments: Any) -> Any:
+        if sender_id == "ada":
+            raise TimeoutError("locked")
+        return append(sender_id, *arguments)
+
+    log._draining._handover._timeout = 0.1
+    log._draining._handover._threads._timeout = 0.1
+    database.database.append = locked
+    database.state = UP
+    until(lambda: not log.is_away)
+    until(lambda: texts(database.database, "bob") == ["y"])
+    database.database.append = append
+    until(is_stored(log))
+
+
+@pytest.mark.parametrize("step", ["read", "hand-over"])
+def test_what_is_erased_stays_in_no_copy(database, open_log, step):
+    """A read, or a hand-over, of the same process is under way meanwhile."""
+    log = open_log()
+    end = log.append("ada", [entry("secret")], START)
+    target = database.database
+    if step == "read":
+        delete, read_back = target.delete, target.read_back
+        has_read, erased = threading.Event(), threading.Event()
+
+        def read_and_wait(*arguments: Any) -> Page:
+            page = read_back(*arguments)
+            has_read.set()
+            erased.wait(TIMEOUT)
+            return page
+
+        target.read_back = read_and_wait
+        reader = threading.Thread(target=log.read_back, args=("ada", 100))
+        reader.start()
+        has_read.wait(TIMEOUT)
+        target.read_back = read_back
+        assert log.delete("ada")
+        erased.set()
+        reader.join()
+        assert target.delete == delete
+    else:
+        log.spool.append("ada", [entry("more")], end, None, log._recent.get("ada"))
+        append, started, go = target.append, threading.Event(), threading.Event()
+
+        def append_late(*arguments: Any) -> Any:
+            started.set()
+            go.wait(TIMEOUT)
+            return append(*arguments)
+
+        target.append = append_late
+        log._draining.drain_in_background()
+        started.wait(TIMEOUT)
+        eraser = threading.Thread(target=log.delete, args=("ada",))
+        eraser.start()
+        time.sleep(0.1)
+        go.set()
+        eraser.join()
+    assert texts(target, "ada") == []
+    database.state = REFUSED
+    log.append("grace", [entry("x")], START)
+    assert texts(log, "ada") == []
+
+
+def test_read_only_database_is_read_page_by_page(database, open_log):
+    end = START
+    for number in range(3 * FIRST_PAGE):
+        end = database.database.append("ada", [entry(str(number))], end)
+    log = open_log()
+    database.state = READ_ONLY
+    log.append("grace", [entry("x")], START)
+    for _ in range(2):
+        pages = list(pages_newest_first(log, "ada"))
+        assert sum(len(page.events) for page in pages) == 3 * FIRST_PAGE
+
+
+def test_standby_that_lags_behind_is_not_asked(database, open_log):
+    log = open_log()
+    end = log.append("ada", [entry("a")], START)
+    before = database.database.read_back("ada")
+    log.append("ada", [entry("b")], end)
+    database.state = READ_ONLY
+    log.append("grace", [entry("x")], START)
+    database.database.read_back = lambda *_: before
+    assert texts(log, "ada") == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["drain", "probe", "copies"])
+def test_thread_that_cannot_be_started_is_started_later(
+    database, open_log, tmp_path, monkeypatch, name
+):
+    log = open_log(tmp_path / "spool")
+    until(lambda: not log._draining._is_draining)
+    start, refused = threading.Thread.start, []
+
+    def start_or_not(thread: threading.Thread) -> None:
+        if thread.name == f"rasa_trackers-{name}" and not refused:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_not)
+    database.state = REFUSED
+    end = log.append("ada", [entry("a")], START)
+    if name == "drain":
+        database.state = UP
+        until(is_stored(log))
+        log._draining.drain_in_background()
+        log.spool.append("ada", [entry("b")], START, None, Page([], True))
+        log._draining.drain_in_background()
+    elif name == "probe":
+        assert not log._parts.whole._is_probing
+        log._parts.whole.suspect()
+        database.state = UP
+    else:
+        database.state = UP
+    until(is_stored(log))
+    assert end is not None
+    assert refused
+
+
+def test_closing_in_a_drain_refuses_nothing(database, open_log, tmp_path, caplog):
+    path = tmp_path / "spool"
+    spool = Spool(path, 1_000_000)
+    for number in range(40):
+        spool.append(str(number), [entry("x")], START, None, Page([], True))
+    spool.close()
+    append = database.database.append
+
+    def append_slowly(*arguments: Any) -> Any:
+        time.sleep(0.02)
+        return append(*arguments)
+
+    database.database.append = append_slowly
+    log = open_log(path)
+    until(lambda: texts(database.database, "0") == ["x"])
+    log.close()
+    until(lambda: not log._draining._is_draining)
+    assert "cannot be stored" not in caplog.text
 
 
 def test_process_that_was_killed_goes_on_without_the_database(

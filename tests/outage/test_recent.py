@@ -166,17 +166,41 @@ def test_other_pages_take_the_place_of_a_copy(copies, page):
     assert copies.get("ada") == page
 
 
-def test_uncertain_copy_goes_on_until_more_is_read(copies):
-    """Others may have written between what was known and what waited."""
-    known, waited = Page(stored(*range(1, 51)), True), [entry("b"), entry("c")]
-    copies.note_hand_over("ada", Waiting(50, waited, None, 0, known), 60)
-    newest = [Stored(60, entry("c").data), Stored(61, "d")]
-    copies.note_page("ada", Page(newest, False), None)
-    events = copies.get("ada").events
-    assert (len(events), events[0], events[-2:]) == (53, known.events[0], newest)
-    page = Page([*stored(*range(2, 51)), *events[50:], Stored(62, "e")], False)
+def test_uncertain_copy_is_not_continued(copies):
+    """Others may have erased what was known, before what waited was stored."""
+    known = Page(stored(1, 2, 3), True)
+    waiting = Waiting(3, [entry("b"), entry("c")], None, 0, known)
+    copies.note_hand_over("ada", waiting, 60)
+    page = Page([Stored(60, entry("c").data), Stored(61, "d")], False)
     copies.note_page("ada", page, None)
     assert copies.get("ada") == page
+
+
+def test_newer_events_tell_positions_that_were_guessed(copies):
+    copies.note_append("ada", [entry("x")], 0, 1, None)
+    copies.note_append("ada", [entry(text) for text in "abc"], 1, 13, None)
+    b, c = (entry(text).data for text in "bc")
+    newest = [Stored(9, b), Stored(13, c), Stored(14, "d")]
+    copies.note_page("ada", Page(newest, False), None)
+    positions = [event.position for event in copies.get("ada").events]
+    assert positions == [1, 8, 9, 13, 14]
+
+
+@pytest.mark.parametrize("erased_after", [False, True])
+@pytest.mark.parametrize("others", [0, 3])
+def test_page_of_before_an_erasure_is_not_kept(
+    copies, erased_after, others, monkeypatch
+):
+    monkeypatch.setattr(recent, "_MOST_ERASED", 2)
+    if not erased_after:
+        copies.forget("ada")
+    before = copies.erasures
+    if erased_after:
+        copies.forget("ada")
+        for number in range(others):
+            copies.forget(str(number))
+    copies.note_page("ada", Page(stored(1, 2), True), None, before)
+    assert (copies.get("ada") is None) == erased_after
 
 
 def test_page_before_the_beginning_of_a_complete_copy_drops_it(copies):
@@ -324,7 +348,7 @@ def test_copy_that_others_have_made_uncertain_meanwhile_is_not_joined(copies):
     waiting = Waiting(0, [entry("a"), entry("b")], None, 0, Page([], True))
     copies.note_hand_over("ada", waiting, 8)
     page = copies.get("ada")
-    assert copies.join("ada", page, 5) is None
+    assert copies.join("ada", page, 5, copies.erasures) is None
 
 
 #: By whom, and how many events or what; the pages that are read afterwards.

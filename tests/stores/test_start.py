@@ -11,6 +11,7 @@ from rasa.shared.exceptions import RasaException
 
 import rasa_trackers
 from rasa_trackers.errors import sentence
+from rasa_trackers.retries import text_of
 from servers.process import free_port
 from servers.silent import silent_port
 
@@ -116,3 +117,8 @@ def test_server_that_is_silent_is_named_before_the_end(load, caplog):
 )
 def test_sentences(text, expected):
     assert sentence(text) == expected
+
+
+def test_password_with_spaces_is_not_shown():
+    error = ValueError("login as ann:pass  word\nx refused")
+    assert text_of(error, ["pass  word\nx"]) == "login as ann:*** refused."

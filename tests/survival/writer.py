@@ -95,8 +95,9 @@ class _Writer:
         if self._store is not None:
             lanes = range(self._task.plan.lanes)
             await asyncio.gather(*map(self._lane, lanes))
-            # Nobody tells when it is empty.
-            while self._spool is not None and self._spool.sender_ids():  # noqa: ASYNC110
+            # Nobody tells when it is empty. What a killed writer has left in the file of
+            # several is for the next process that opens it: see `run._drained`.
+            while self._waiting():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             self._journal.stored_all()
             self._store.close()
