@@ -66,9 +66,15 @@ def store_in(package: str, name: str) -> Any:
                 f"rasa_trackers.{name} cannot be loaded: {error}. Install what it "
                 f"needs in the Python environment that runs Rasa."
             ) from error
-    if name[:1].isupper():
-        by_lower = {known.lower(): known for known in _MODULES}
-        near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.0)
+    by_lower = {known.lower(): known for known in _MODULES}
+    near = difflib.get_close_matches(
+        name.lower().replace("_", ""),
+        by_lower,
+        n=1,
+        # No module has such a name, and Python itself asks for others.
+        cutoff=0.0 if name[:1].isupper() else 0.8,
+    )
+    if near:
         raise store_error(
             f"There is no rasa_trackers.{name}. Did you mean "
             f"'type: rasa_trackers.{by_lower[near[0]]}' in endpoints.yml? "

@@ -97,6 +97,8 @@ def test_text_that_no_server_takes(store, option, value):
 @pytest.mark.parametrize(
     ("misspelt", "meant"),
     [
+        ("redistrackerstore", "RedisTrackerStore"),
+        ("sql_tracker_store", "SQLTrackerStore"),
         ("SqlTrackerStore", "SQLTrackerStore"),
         ("MemoryTrackerStore", "InMemoryTrackerStore"),
         ("SQLStore", "SQLTrackerStore"),
