@@ -51,7 +51,8 @@ def connect_alone(backend, server, load):
     database = backend.create(server)
 
     def connect_alone(**options):
-        return load({**backend.endpoint(server, database), **options})
+        endpoint = backend.endpoint(server, database)
+        return load({**endpoint, "startup_timeout": 60, **options})
 
     return connect_alone
 
@@ -75,6 +76,7 @@ def connect(backend, shared_server, proxy, load):
 
     def connect(broker=None, **options):
         endpoint = backend.endpoint(shared_server, database, proxy.port)
+        options.setdefault("startup_timeout", 60)
         return load({**endpoint, **options}, broker=broker)
 
     yield connect

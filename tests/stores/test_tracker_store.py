@@ -553,7 +553,7 @@ async def test_call_in_parts_that_breaks_off_each_time_is_an_error(
 ):
     # A pause as long as what is left of the timeout would end the call as well.
     monkeypatch.setattr("rasa_trackers.retries._LONGEST_PAUSE", 0.05)
-    store = make_store(timeout=0.3)
+    store = make_store(timeout=0.3, startup_timeout=60)
     began = time.monotonic()
 
     def break_off(*_arguments):
@@ -571,7 +571,7 @@ async def test_call_in_parts_that_breaks_off_each_time_is_an_error(
 async def test_call_in_batches_may_take_longer_than_its_timeout(
     make_store, monkeypatch
 ):
-    store = make_store(timeout=0.3)
+    store = make_store(timeout=0.3, startup_timeout=60)
 
     def take_long():
         for _ in range(10):
