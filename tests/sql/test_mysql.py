@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 import sys
 import threading
 import types
@@ -322,6 +323,29 @@ def test_each_text_is_one_that_the_database_keeps(log):
 
 
 # Appends
+
+
+@pytest.mark.parametrize("count", [3, 8, 40, 250])
+@pytest.mark.parametrize("record_exp", [None, 60])
+def test_events_of_mixed_sizes_keep_their_order(options, count, record_exp):
+    """Above 16 KB MariaDB keeps a derived table on disk, and reads it in its own order."""
+    log = opened(options, record_exp=record_exp)
+    end = START
+    sizes = random.Random(2)
+    for begin in range(0, 6 * count, count):
+        added = [
+            Entry(
+                f'"{begin + place} {"x" * int(sizes.lognormvariate(7.5, 1.5))}"',
+                *("slot", -float(place), None, None),
+            )
+            for place in range(count)
+        ]
+        write = log.replace if begin == 3 * count else log.append
+        end = write("ada", added, end)
+        assert [e.data for e in log.read_back("ada", count).events] == [
+            entry.data for entry in added
+        ]
+    log.close()
 
 
 def test_masters_that_share_the_numbers(options, with_globals):
