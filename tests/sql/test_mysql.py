@@ -153,6 +153,62 @@ def test_text_that_is_larger_than_the_server_takes_fails_at_once(options, with_g
     log.close()
 
 
+@pytest.mark.parametrize("packet", [65_536, 1_048_576])
+@pytest.mark.parametrize("text", ["x", '"', "\u20ac", "\U0001f600"])
+def test_appends_go_into_messages_that_the_server_takes(
+    options, with_globals, packet, text
+):
+    """Escapes, bytes of UTF-8 and the other columns count."""
+    with_globals(max_allowed_packet=packet)
+    log = opened(options, users=True, record_exp=60)
+    name = "\U0001f600" * 255
+    added = [
+        Entry(f"{place} {text * 4_000}", "user", 1.0, name, name)
+        for place in range(300)
+    ]
+    end = log.append(name, added, START, User(name, 1.0))
+    end = log.append(name, added, end, User(name, 1.0))
+    assert log.replace(name, added, end, User(name, 1.0))
+    assert [event.data for event in log.read_back(name).events] == [
+        entry.data for entry in added
+    ]
+    log.close()
+
+
+def test_events_of_many_texts_that_are_not_long(options, with_globals):
+    """Such as 250 events of 100 bytes, whose other columns take ten times as much."""
+    with_globals(max_allowed_packet=131_072)
+    log = opened(options)
+    name = "\u20ac" * 255
+    added = [Entry("x" * 100, "user", 1.0, name, name)] * 250
+    assert log.append("ada", added, START)
+    assert len(log.read_back("ada").events) == 250
+    log.close()
+
+
+@pytest.mark.parametrize("text", ["x", '"', "\U0001f600"])
+def test_event_is_stored_or_refused_at_once_whatever_its_size(
+    options, with_globals, text
+):
+    with_globals(max_allowed_packet=65_536)
+    log = opened(options, users=True, record_exp=60)
+    name = '"' * 255
+    stored = refused = 0
+    end = START
+    for size in range(48_000, 66_000, 500):
+        data = text * (size // len(text.encode()) // (1 + (text == '"')))
+        try:
+            end = log.append(
+                name, [Entry(data, "user", 1.0, name, name)], end, User(name, 1.0)
+            )
+            stored += 1
+        except ValueError:
+            refused += 1
+    assert stored > 5
+    assert refused > 5
+    log.close()
+
+
 # A table that Rasa's own store has made
 
 

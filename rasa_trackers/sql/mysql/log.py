@@ -32,14 +32,17 @@ from rasa_trackers.sql.mysql.statements import (
     MySQLStatements,
     append_statement,
 )
-from rasa_trackers.sql.rows import fetch_from_driver
+from rasa_trackers.sql.rows import fetch_from_driver, row
 from rasa_trackers.sql.schema import Tables
 
-#: Events and bytes that go into one message.
+#: Events that go into one message, and their bytes unless the server takes fewer.
 _LARGEST_MESSAGE = 250
-_LARGEST_TEXTS = 1_000_000
-#: Bytes of a message beside the texts of its events.
-_OVERHEAD = 10_000
+_LARGEST_TEXTS = 2_000_000
+#: Bytes of a message beside the values of its events: the sender id stands there up to
+#: six times and the user id once, each of them with up to 255 characters.
+_OVERHEAD = 12_000
+#: Bytes of a row beside its texts: commas, quotes, the time, and the words around them.
+_ROW = 150
 
 #: Numbers of errors: a row with this id is there; the check of an append has failed; the
 #: user must not do that.
@@ -136,7 +139,7 @@ class MySQLEventLog(SQLEventLog):
         after: int,
         user: Optional[User],
     ) -> Optional[int]:
-        first, *more = self._in_messages(entries)
+        first, *more = self._in_messages(sender_id, entries)
         if more:
             return super()._append(sender_id, entries, after, user)
         sql, parameters = self._append_message.build(
@@ -168,7 +171,7 @@ class MySQLEventLog(SQLEventLog):
         entries: Sequence[Entry],
         after: int,
     ) -> Optional[int]:
-        for part in self._in_messages(entries):
+        for part in self._in_messages(sender_id, entries):
             sql, parameters = append_statement(sender_id, part, after)
             inserted = connection.exec_driver_sql(sql, tuple(parameters))
             if not inserted.rowcount:
@@ -184,34 +187,38 @@ class MySQLEventLog(SQLEventLog):
             after = int(end)
         return after
 
-    def _in_messages(self, entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    def _in_messages(
+        self, sender_id: str, entries: Sequence[Entry]
+    ) -> Iterator[Sequence[Entry]]:
         """The entries in runs that the server takes in one message.
 
         Raises:
             _TooLarge: for an event that is too large alone.
         """
+        largest = self._largest_packet - _OVERHEAD
         run: List[Entry] = []
         size = 0
         for entry in entries:
-            own = len(entry.data)
-            if 2 * own > self._largest_packet - _OVERHEAD:
-                self._require_room(entry.data)
-            if run and (len(run) == _LARGEST_MESSAGE or size + own > _LARGEST_TEXTS):
+            texts = [each for each in row(sender_id, entry).values() if _is_text(each)]
+            own = _ROW + sum(map(_most_bytes, texts))
+            if own > largest:
+                own = _ROW + sum(map(_bytes, texts))
+                if own > largest:
+                    # The server ends the connection of a message that is too large,
+                    # which looks like a connection that was lost.
+                    raise _TooLarge(
+                        f"the event takes {own} bytes, and max_allowed_packet of the "
+                        f"server is {self._largest_packet}"
+                    )
+            if run and (
+                len(run) == _LARGEST_MESSAGE
+                or size + own > min(largest, _LARGEST_TEXTS)
+            ):
                 yield run
                 run, size = [], 0
             run.append(entry)
             size += own
         yield run
-
-    def _require_room(self, text: str) -> None:
-        # Drivers put a backslash before each of these. The server ends the connection of
-        # a message that is too large, which looks like one that was lost.
-        size = len(text.encode("utf-8")) + sum(map(text.count, "\0\n\r\032\"'\\"))
-        if size > self._largest_packet - _OVERHEAD:
-            raise _TooLarge(
-                f"the event takes {size} bytes, and max_allowed_packet of the server is "
-                f"{self._largest_packet}"
-            )
 
     def _are_numbers_behind(self, error: Exception) -> bool:
         if isinstance(error, NumbersBehind):
@@ -278,3 +285,19 @@ class MySQLEventLog(SQLEventLog):
 def _lock_of(sender_id: str) -> int:
     """The row whose lock the writers of a conversation take."""
     return zlib.crc32(sender_id.encode("utf-8", "surrogatepass")) % LOCKS
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _most_bytes(text: str) -> int:
+    """No fewer bytes than a text takes in a message; quick to find."""
+    # One byte and a backslash, or four bytes of UTF-8.
+    return len(text) * (2 if text.isascii() else 4)
+
+
+def _bytes(text: str) -> int:
+    """The bytes that a text takes in a message."""
+    # Drivers put a backslash before each of these.
+    return len(text.encode("utf-8")) + sum(map(text.count, "\0\n\r\032\"'\\"))
