@@ -532,7 +532,40 @@ def test_numbers_are_moved_on(log):
     assert log.append("ada", entries("b"), end) > end
 
 
-def test_user_without_the_right_to_move_the_numbers_gets_the_statement(
+def test_numbers_are_moved_past_the_highest_id(log):
+    end = log.append("ada", entries("a"), START)
+    run(log, "UPDATE events SET id = 7000")
+    end = log.append("ada", entries("b", "c"), 7000)
+    assert end > 7000
+    assert texts(log, "ada") == ["a", "b", "c"]
+
+
+def test_numbers_never_go_back(log):
+    """A position that was given once would stand for another event."""
+    log.append("ada", entries("a"), START)
+    erased = log.append("grace", entries("x"), START)
+    assert log.delete("grace")
+    log._move_numbers(START)
+    assert log.append("grace", entries("y"), START) > erased
+
+
+def test_unique_index_that_somebody_has_added_moves_no_numbers(log, administer):
+    end = log.append("ada", entries("a"), START)
+    erased = log.append("grace", entries("x"), START)
+    assert log.delete("grace")
+    administer("ALTER TABLE events ADD UNIQUE KEY one (sender_id, type_name)")
+    moved = []
+    log._move_numbers = moved.append
+    with pytest.raises(Exception, match="1062") as refused:
+        log.append("ada", entries("b"), end)
+    failure = log.classify(refused.value)
+    assert not failure.transient
+    assert "unique index" in failure.remedy
+    assert moved == []
+    assert log.append("grace", entries("y"), START) > erased
+
+
+def test_user_without_the_right_to_alter_moves_the_numbers(
     options, mariadb_server, mariadb_database, administer
 ):
     log = opened(options)
@@ -544,12 +577,42 @@ def test_user_without_the_right_to_move_the_numbers_gets_the_statement(
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON {mariadb_database}.* TO mover@'%'",
     )
     log = opened({**options, "username": "mover", "password": "mover"})
-    with pytest.raises(Exception, match=r"AUTO_INCREMENT = 7001;") as refused:
-        log._move_numbers(7000)
-    assert is_store_error(refused.value)
-    assert texts(log, "ada") == ["a"]
+    assert log.append("ada", entries("b"), 7000) > 7000
+    assert log.append("grace", entries("x"), START) > 7000
+    assert texts(log, "ada") == ["a", "b"]
     log.close()
     mariadb_server.administer("DROP USER mover@'%'")
+
+
+def test_event_that_another_program_adds_meanwhile_is_a_conflict(
+    options, mariadb_server, administer
+):
+    """Other programs take no lock; their event comes between the append and its check."""
+    log = opened(options, users=True)
+    end = log.append("ada", entries("a"), START)
+    administer(
+        "CREATE TRIGGER slow BEFORE INSERT ON users FOR EACH ROW "
+        "SET @held = get_lock('gate', 10)"
+    )
+    counter = "SHOW GLOBAL STATUS LIKE 'Com_alter_table'"
+    before = administer(counter)
+    with closing(
+        mariadb_server.administrator()
+    ) as gate, gate.cursor() as cursor, ThreadPoolExecutor(1) as thread:
+        cursor.execute("SELECT get_lock('gate', 10)")
+        append = thread.submit(log.append, "ada", entries("b"), end, User("u", 1.0))
+        waiting = "FROM information_schema.processlist WHERE state = 'User lock'"
+        while not administer(f"SELECT 1 {waiting}"):
+            assert not append.done()
+        administer("INSERT INTO events (sender_id, type_name) VALUES ('ada', 'user')")
+        cursor.execute("DO release_lock('gate')")
+        assert append.result(30) is None
+    assert run(log, "SELECT type_name FROM events ORDER BY id") == [
+        ("slot",),
+        ("user",),
+    ]
+    assert administer(counter) == before
+    log.close()
 
 
 # Reading

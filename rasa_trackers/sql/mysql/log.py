@@ -10,7 +10,6 @@ import sqlalchemy as sa
 import sqlalchemy.exc
 from sqlalchemy.engine import Connection
 
-from rasa_trackers.errors import store_error
 from rasa_trackers.event_log import Entry, Failure, User
 from rasa_trackers.sql.connections import OpenConnections, transaction
 from rasa_trackers.sql.failures import NumbersBehind
@@ -21,12 +20,18 @@ from rasa_trackers.sql.mysql.engine import (
     run_message,
     set_up_connection,
 )
-from rasa_trackers.sql.mysql.failures import FAILURES, number_of, of_driver_error
+from rasa_trackers.sql.mysql.failures import (
+    FAILURES,
+    is_taken_id,
+    number_of,
+    of_driver_error,
+)
 from rasa_trackers.sql.mysql.setup import create_tables, set_up
 from rasa_trackers.sql.mysql.statements import (
     INSERT,
     LOCK,
     LOCKS,
+    MOVE_NUMBERS,
     NOW,
     AppendMessage,
     MySQLStatements,
@@ -44,9 +49,8 @@ _OVERHEAD = 12_000
 #: Bytes of a row beside its texts: commas, quotes, the time, and the words around them.
 _ROW = 150
 
-#: Numbers of errors: a row with this id is there; the check of an append has failed; the
-#: user must not do that.
-_DUPLICATE, _OUT_OF_RANGE, _NO_RIGHT = 1062, 1690, 1142
+#: The number of the error with which the check of an append fails.
+_OUT_OF_RANGE = 1690
 
 
 class _TooLarge(ValueError):
@@ -224,25 +228,27 @@ class MySQLEventLog(SQLEventLog):
         if isinstance(error, NumbersBehind):
             return True
         # Of the tables, this one alone has ids that the server gives.
-        number = number_of(getattr(error, "orig", None))
-        is_of_events = INSERT in str(getattr(error, "statement", ""))
-        return is_of_events and number in (_DUPLICATE, _OUT_OF_RANGE)
+        if INSERT not in str(getattr(error, "statement", "")):
+            return False
+        driver_error = getattr(error, "orig", None)
+        return is_taken_id(driver_error) or number_of(driver_error) == _OUT_OF_RANGE
 
     def _move_numbers(self, after: int) -> None:
+        """Let the next ids be greater than ``after`` and than every id there is.
+
+        A row with a greater id moves the server's counter, which stays where it is when
+        the row is rolled back, and never goes back. ALTER TABLE would set the counter
+        to less where the newest events were erased, and needs a right.
+        """
         with self.engine.connect() as connection:
             highest = sa.select(sa.func.max(self.tables.events.c.id))
-            first = max(after, connection.execute(highest).scalar() or 0) + 1
-            statement = f"ALTER TABLE events AUTO_INCREMENT = {first}"
+            last = max(after, connection.execute(highest).scalar() or 0)
             try:
-                connection.exec_driver_sql(statement)
+                run_message(connection, MOVE_NUMBERS, (last,), shown=INSERT)
             except sqlalchemy.exc.DBAPIError as error:
-                if number_of(error.orig) != _NO_RIGHT:
+                # Somebody has just stored an event with that id.
+                if not is_taken_id(error.orig):
                     raise
-                raise store_error(
-                    f"{self.name} gives new events ids that the table 'events' has "
-                    f"passed already, and the user of the tracker store must not change "
-                    f"that. Let an administrator run: {statement};"
-                ) from error
 
     # Reading
 

@@ -36,6 +36,12 @@ LOCK = (
 #: The beginning of an append.
 INSERT = "INSERT INTO events"
 
+#: Lets the server give ids from two after a number on, unless it has come further already.
+MOVE_NUMBERS = (
+    f"BEGIN; {INSERT} (id, sender_id, type_name) "
+    "VALUES (%s + 1, 'rasa_trackers', 'rasa_trackers'); ROLLBACK"
+)
+
 
 class MySQLStatements(Statements):
     """Statements that find a conversation by the index, and lock no other one."""
@@ -185,7 +191,7 @@ _ASSIGN = (
     "conversation_started_timestamp = coalesce(conversation_started_timestamp, started)"
 )
 #: The greatest number and one are an error, which undoes the append: some ids are not
-#: greater than the last one before.
+#: greater than the last one before, or a program that takes no lock has added an event.
 _CHECK = (
     "SELECT @rasa_written, max(id), {}, 18446744073709551615 + "  # noqa: S608
     "(@rasa_written <> 0 AND @rasa_written <> count(*)) "
