@@ -8,6 +8,7 @@ import sys
 import threading
 import types
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import closing
 
 import pytest
@@ -259,6 +260,69 @@ def test_table_of_rasas_store_is_changed_where_that_is_asked_for(rasas):
     assert found["timestamp"][0] == "double"
     for log in (*logs, opened(rasas)):
         log.close()
+
+
+def test_change_of_tables_that_waits_for_another_process_is_interrupted(
+    rasas, mariadb_server, mariadb_database, administer
+):
+    log = make_log(rasas, alter_tables=True)
+    with closing(
+        mariadb_server.administrator(mariadb_database)
+    ) as other, other.cursor() as cursor, ThreadPoolExecutor(1) as thread:
+        cursor.execute(
+            "SELECT get_lock(concat('rasa_trackers ', crc32(database())), 9)"
+        )
+        opening = thread.submit(log.open)
+        waiting = (
+            "SELECT 1 FROM information_schema.processlist WHERE state = 'User lock' "
+            "AND db = database()"
+        )
+        while not administer(waiting):
+            assert not opening.done()
+        try:
+            log.interrupt()
+            error = opening.exception(8)
+        finally:
+            cursor.execute("DO release_all_locks()")
+    assert log.classify(error).away
+    assert types_of(log)["data"][0] == "text", "nothing was changed"
+    log.close()
+
+
+def test_change_of_tables_cuts_nothing_on_a_server_that_is_not_strict(
+    options, administer, with_globals
+):
+    with_globals(sql_mode="")
+    administer(
+        RASAS_TABLE.replace("sender_id VARCHAR(255)", "sender_id TEXT").replace(
+            "(sender_id)", "(sender_id(99))"
+        ),
+        "INSERT INTO events (sender_id, type_name) VALUES (repeat('x', 1000), '')",
+    )
+    log = make_log(options, alter_tables=True)
+    with pytest.raises(Exception, match="Data too long"):
+        log.open()
+    assert run(log, "SELECT char_length(sender_id) FROM events") == [(1000,)]
+    log.close()
+
+
+def test_change_of_tables_takes_longer_than_the_limits_of_other_calls(
+    rasas, mariadb_server, mariadb_database
+):
+    log = make_log(rasas, alter_tables=True, timeout=1, query={"read_timeout": "1"})
+    with closing(
+        mariadb_server.administrator(mariadb_database)
+    ) as other, other.cursor() as cursor, ThreadPoolExecutor(1) as thread:
+        # Who reads the table keeps it from being changed.
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT * FROM events")
+        opening = thread.submit(log.open)
+        with pytest.raises(FutureTimeout):
+            opening.result(4)
+        cursor.execute("COMMIT")
+        opening.result(30)
+    assert types_of(log)["data"][0] == "longtext"
+    log.close()
 
 
 #: What is wrong with a table, and the beginning of what corrects it.

@@ -201,6 +201,7 @@ _READ_ONLY = {1290, 1792, 1836, 1047}
 #: index is the primary key, which MySQL writes with the table's name.
 _DUPLICATE = 1062
 _OF_PRIMARY_KEY = re.compile(r"['.]PRIMARY'\W*$")
+_OF_INDEX = re.compile(r"'[^']+'\W*$")
 
 #: What stands in the texts of errors and may be the words of users.
 _VALUES = re.compile(
@@ -221,7 +222,8 @@ def of_driver_error(error: Any) -> Optional[Failure]:
     if number in _CONNECTING and _CERTIFICATE.search(str(error)):
         return _TLS
     if number == _DUPLICATE and not is_taken_id(error):
-        return _UNIQUE
+        names_index = _OF_INDEX.search(str(error.args[-1]))
+        return _UNIQUE if names_index else FAILURES[_DUPLICATE]
     return None if number is None else FAILURES.get(number)
 
 

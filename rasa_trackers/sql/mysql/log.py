@@ -16,6 +16,7 @@ from rasa_trackers.sql.failures import NumbersBehind
 from rasa_trackers.sql.log import EXPIRED, SQLEventLog
 from rasa_trackers.sql.mysql.columns import columns_of, require_right_columns
 from rasa_trackers.sql.mysql.engine import (
+    altering_engine,
     file_descriptor,
     run_message,
     set_up_connection,
@@ -117,6 +118,13 @@ class MySQLEventLog(SQLEventLog):
 
     def _on_connect(self, connection: Any, _record: Any) -> None:
         self._largest_packet = set_up_connection(connection, timeout=self._timeout)
+
+    def altering_engine(self) -> sa.engine.Engine:
+        """An engine for statements that change tables, which may take long."""
+        engine = altering_engine(self.engine.url, timeout=self._timeout)
+        self._connections.watch(engine)
+        sa.event.listen(engine, "connect", self._on_connect)
+        return engine
 
     def open(self) -> None:
         set_up(self)
