@@ -59,8 +59,12 @@ class OpenConnections:
         # A set that grows while another thread goes through it is an error.
         self._lock = threading.Lock()
         for engine in engines:
-            # Before SQLAlchemy's own first statements, which may wait for ever as well.
-            sa.event.listen(engine, "connect", self._add, insert=True)
+            self.watch(engine)
+
+    def watch(self, engine: sa.engine.Engine) -> None:
+        """Watch the connections of one more engine."""
+        # Before SQLAlchemy's own first statements, which may wait for ever as well.
+        sa.event.listen(engine, "connect", self._add, insert=True)
 
     def _add(self, connection: Any, _record: Any) -> None:
         with self._lock:

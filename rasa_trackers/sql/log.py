@@ -25,6 +25,8 @@ from rasa_trackers.sql.reading import SQLReading
 from rasa_trackers.sql.rows import row
 from rasa_trackers.sql.schema import (
     COLUMN_LENGTH,
+    LOCKS,
+    PROBE_LOCKS,
     Tables,
     columns_of,
     is_usable,
@@ -37,9 +39,6 @@ from rasa_trackers.sql.statements import Statements
 EXPIRED = -1
 #: Times that one write moves the database's numbers on.
 _MOST_MOVES = 3
-#: Rows that stand for conversations while somebody writes to them. Two conversations with
-#: one row only wait for each other.
-_LOCKS = 64
 #: Expired conversations that one call of ``purge_expired`` erases.
 _PURGE_BATCH = 100
 
@@ -116,7 +115,7 @@ class SQLEventLog(SQLReading):
         locks = self.locks
         with self.engine.connect() as connection:
             there = set(connection.execute(sa.select(locks.c.id)).scalars())
-        for number in set(range(_LOCKS)) - there:
+        for number in {*range(LOCKS), *PROBE_LOCKS} - there:
             # Another process may make them at the same time.
             with contextlib.suppress(
                 sqlalchemy.exc.IntegrityError
@@ -266,16 +265,24 @@ class SQLEventLog(SQLReading):
         It begins with a write to a row that stands for the conversation: whatever locks
         a database has, it lets no other transaction write to that row.
         """
-        lock = zlib.crc32(sender_id.encode("utf-8", "surrogatepass")) % _LOCKS
-        write = sa.update(self.locks).where(self.locks.c.id == lock)
+        number = zlib.crc32(sender_id.encode("utf-8", "surrogatepass")) % LOCKS
         with self.engine.begin() as connection:
-            written = connection.execute(write.values(writes=self.locks.c.writes + 1))
-            if not written.rowcount:
-                raise store_error(
-                    f"{self.name} has no row {lock} in the table rasa_trackers_locks. "
-                    f"Restart Rasa: it makes the row."
-                )
+            self.lock(connection, number)
             yield connection
+
+    def lock(self, connection: Connection, number: int) -> None:
+        """Keep out others who lock the row, until the transaction ends.
+
+        Raises:
+            StoreError: if somebody has deleted the row.
+        """
+        write = sa.update(self.locks).where(self.locks.c.id == number)
+        written = connection.execute(write.values(writes=self.locks.c.writes + 1))
+        if not written.rowcount:
+            raise store_error(
+                f"{self.name} has no row {number} in the table rasa_trackers_locks. "
+                f"Restart Rasa: it makes the row."
+            )
 
     @contextmanager
     def _rewriting(self, sender_id: str) -> Iterator[Connection]:

@@ -19,6 +19,13 @@ from rasa_trackers.errors import store_error
 #: Characters that the text columns hold.
 COLUMN_LENGTH = 255
 
+#: Rows that stand for conversations while somebody writes to them. Two conversations with
+#: one row only wait for each other.
+LOCKS = 64
+#: More such rows, for the probe: no writer waits for it, and processes that start at once
+#: seldom wait for each other.
+PROBE_LOCKS = range(LOCKS, LOCKS + 16)
+
 
 class Tables(NamedTuple):
     """The tables of one store."""

@@ -39,6 +39,24 @@ def test_entries_keep_their_order(log, count):
     assert texts(log.read_back("ada")) == [entry.data for entry in added]
 
 
+#: Lengths of texts, short and long ones in turn: databases keep long values elsewhere.
+MIXED_SIZES = [
+    [5_000, 5_000, 24_000],
+    [24_000, 3_000, 24_000, 3_000],
+    [200, 70_000, 1, 17_000, 5_000, 24_000, 300] * 5,
+]
+
+
+@pytest.mark.parametrize("sizes", MIXED_SIZES)
+def test_entries_of_mixed_sizes_keep_their_order(log, sizes):
+    added = raw(*(text(str(place) + "x" * size) for place, size in enumerate(sizes)))
+    end = log.append("ada", added, START)
+    assert texts(log.read_back("ada")) == [entry.data for entry in added]
+    # Among those of the conversation, and not only at its beginning.
+    assert log.append("ada", added, end)
+    assert texts(log.read_back("ada")) == 2 * [entry.data for entry in added]
+
+
 def test_appends_keep_their_order(log):
     """Whatever their timestamps say."""
     position = log.append("ada", entries("a", timestamp=9.0), START)

@@ -10,6 +10,7 @@ from contract.logs import (
     count,
     entries,
     numbered,
+    raw,
     stored,
     text,
     texts,
@@ -86,6 +87,16 @@ def test_replace_of_long_logs(log, before, after):
     page = log.read_back("ada")
     assert page.events[-1].position == replaced
     assert texts(page) == [entry.data for entry in numbered(after, "x")]
+
+
+@pytest.mark.parametrize(
+    "sizes", [[5_000, 5_000, 24_000], [200, 70_000, 1, 17_000, 5_000, 24_000, 300] * 5]
+)
+def test_replace_by_entries_of_mixed_sizes_keeps_their_order(log, sizes):
+    position = log.append("ada", entries("a", "b"), START)
+    added = raw(*(text(str(place) + "x" * size) for place, size in enumerate(sizes)))
+    assert log.replace("ada", added, position)
+    assert texts(log.read_back("ada")) == [entry.data for entry in added]
 
 
 def test_replace_of_what_has_changed_writes_nothing(log):

@@ -54,18 +54,29 @@ _COLUMNS: Dict[str, List[_Column]] = {
 }
 #: The names of all tables.
 TABLES = tuple(_COLUMNS)
-_KEYS = {
-    "events": f"PRIMARY KEY (id),\n    KEY {SENDER_INDEX} (sender_id)",
-    "users": "PRIMARY KEY (sender_id),\n    KEY ix_users_user_id (user_id)",
-    "rasa_trackers_expiry": (
-        "PRIMARY KEY (sender_id),\n    KEY ix_rasa_trackers_expires_at (expires_at)"
-    ),
-    LOCKS_TABLE: "PRIMARY KEY (id)",
+#: Two rows for one lock, for one conversation's user or for its date would each count.
+_PRIMARY_KEYS = {
+    "events": "id",
+    "users": "sender_id",
+    "rasa_trackers_expiry": "sender_id",
+    LOCKS_TABLE: "id",
+}
+_INDEXES = {
+    "events": f",\n    KEY {SENDER_INDEX} (sender_id)",
+    "users": ",\n    KEY ix_users_user_id (user_id)",
+    "rasa_trackers_expiry": ",\n    KEY ix_rasa_trackers_expires_at (expires_at)",
+    LOCKS_TABLE: "",
 }
 _ENGINE = "ENGINE=InnoDB ROW_FORMAT=DYNAMIC"
 
 #: As information_schema names them, where that is not how they are written.
 _FOUND_TYPES = {"VARCHAR(255)": "varchar", "BIGINT UNSIGNED": "bigint"}
+#: Types that hold whatever fits into VARCHAR(255), and that somebody has widened it to.
+_TEXTS = ("text", "mediumtext", "longtext")
+#: Characters of the longest VARCHAR that a column is changed to: a row takes 65,535 bytes
+#: without its long texts. And those of one with an index, which takes 3,072 bytes.
+_LONGEST_VARCHAR = 1000
+_LONGEST_INDEXED = 768
 
 
 class Column(NamedTuple):
@@ -103,7 +114,8 @@ def create_statement(table: str, collation: str, *, schema: str = "") -> str:
         for name, type_, rest in _COLUMNS[table]
     )
     return (
-        f"CREATE TABLE IF NOT EXISTS {schema}{table} (\n{columns}    {_KEYS[table]}\n"
+        f"CREATE TABLE IF NOT EXISTS {schema}{table} (\n{columns}"
+        f"    PRIMARY KEY ({_PRIMARY_KEYS[table]}){_INDEXES[table]}\n"
         f") {_ENGINE} CHARACTER SET utf8mb4"
     )
 
@@ -138,45 +150,103 @@ def collation_of(log: MySQLEventLog, connection: Connection) -> str:
 def corrections(
     log: MySQLEventLog, connection: Connection, tables: List[sa.Table]
 ) -> List[str]:
-    """The statements that make the columns of tables right; one for each table."""
+    """The statements that make tables right; one ALTER TABLE for each table."""
     collation = collation_of(log, connection)
     found = []
     for table in tables:
         changes = list(_changes(connection, table.name, collation))
-        if changes:
-            found.append(f"ALTER TABLE {table.name} {', '.join(changes)}")
+        if not changes:
+            continue
+        if table.name == LOCKS_TABLE:
+            # There may be several rows for a lock. Writers make the rows again.
+            found.append(f"DELETE FROM {LOCKS_TABLE}")  # noqa: S608
+        found.append(f"ALTER TABLE {table.name} {', '.join(changes)}")
     return found
 
 
 def _changes(connection: Connection, table: str, collation: str) -> Iterator[str]:
-    engine = connection.exec_driver_sql(
-        "SELECT engine FROM information_schema.tables "
+    engine, row_format = connection.exec_driver_sql(
+        "SELECT lower(engine), lower(row_format) FROM information_schema.tables "
         "WHERE table_schema = database() AND table_name = %s",
         (table,),
-    ).scalar()
-    if str(engine).lower() != "innodb":
+    ).one()
+    changes = [
+        *(
+            _column_changes(connection, table, collation)
+            if table != LOCKS_TABLE
+            else ()
+        ),
+        *_key_changes(connection, table),
+    ]
+    if engine != "innodb":
         yield _ENGINE
+    elif changes and row_format not in ("dynamic", "compressed"):
+        # In other formats an index takes no more than 767 bytes of a text.
+        yield "ROW_FORMAT=DYNAMIC"
+    yield from changes
+
+
+def _column_changes(
+    connection: Connection, table: str, collation: str
+) -> Iterator[str]:
     there = {column.name: column for column in columns_of(connection, table)}
     for name, type_, rest in _COLUMNS[table]:
         needed = rest.format(collation=collation)
         column = there[name]
-        # A longer one stays as long as it is.
-        length = max(255, column.length or 0)
         if not _is_right(column, type_, needed):
-            wanted = f"VARCHAR({length})" if type_.startswith("VARCHAR") else type_
-            yield f"MODIFY {name} {wanted} {needed}"
+            yield f"MODIFY {name} {_wanted_type(column, type_, needed)} {needed}"
+
+
+def _key_changes(connection: Connection, table: str) -> Iterator[str]:
+    wanted = [(_PRIMARY_KEYS[table], None)]
+    found = _columns_of_index(connection, table, "PRIMARY")
+    if found != wanted:
+        if found:
+            yield "DROP PRIMARY KEY"
+        yield f"ADD PRIMARY KEY ({_PRIMARY_KEYS[table]})"
     if table == "events" and not _has_sender_index(connection):
         yield f"ADD INDEX {SENDER_INDEX} (sender_id)"
 
 
+def _wanted_type(column: Column, type_: str, needed: str) -> str:
+    """The type that a column is changed to. It holds what the column holds."""
+    if not type_.startswith("VARCHAR"):
+        return type_
+    is_exact = "COLLATE" in needed
+    if column.type == "varchar":
+        length = max(255, column.length or 0)
+        if is_exact or length <= _LONGEST_VARCHAR:
+            return f"VARCHAR({length})"
+        return "LONGTEXT"
+    if column.type.endswith("text"):
+        return f"VARCHAR({_LONGEST_INDEXED})" if is_exact else "LONGTEXT"
+    return type_
+
+
 def _is_right(column: Column, type_: str, needed: str) -> bool:
+    is_exact = "COLLATE" in needed
+    if type_.startswith("VARCHAR") and not is_exact and column.type in _TEXTS:
+        return column.character_set == "utf8mb4"
     if column.type != _FOUND_TYPES.get(type_, type_.lower()):
         return False
     if type_.startswith("VARCHAR") and (column.length or 0) < 255:
         return False
-    if "COLLATE" in needed:
+    if is_exact:
         return f"COLLATE {column.collation} " in needed
     return "CHARACTER SET" not in needed or column.character_set == "utf8mb4"
+
+
+def _columns_of_index(
+    connection: Connection, table: str, index: str
+) -> List[Tuple[str, Optional[int]]]:
+    """The columns of an index, and how much of their texts it has; ``None``: all."""
+    found = connection.exec_driver_sql(
+        "SELECT lower(column_name), sub_part FROM information_schema.statistics "
+        "WHERE table_schema = database() AND table_name = %s AND index_name = %s "
+        "ORDER BY seq_in_index",
+        (table, index),
+    )
+    return [(name, part) for name, part in found]
 
 
 def _has_sender_index(connection: Connection) -> bool:
@@ -203,7 +273,12 @@ def require_right_columns(log: MySQLEventLog, connection: Connection) -> None:
 
 def tables_there(log: MySQLEventLog, connection: Connection) -> List[sa.Table]:
     """The tables of the log that exist and are no other program's."""
-    wanted: List[Any] = [log.tables.events, log.tables.users, log.tables.expiry]
+    wanted: List[Any] = [
+        log.tables.events,
+        log.tables.users,
+        log.tables.expiry,
+        log.locks,
+    ]
     return [
         table
         for table in wanted
@@ -215,10 +290,10 @@ def tables_there(log: MySQLEventLog, connection: Connection) -> List[sa.Table]:
 def _wrong_columns(log: MySQLEventLog, statements: List[str]) -> Exception:
     printed = " ".join(f"{statement};" for statement in statements)
     return store_error(
-        f"{log.name} has tables whose columns the store cannot use: made with the "
-        f"server's defaults, they give several people one conversation ('Anna', 'anna' "
-        f"and 'anna '), and cut long messages and times. Back the database up, and let an "
-        f"administrator run: {printed} Or set the option 'alter_tables: true', and the "
-        f"store runs this at its start. It takes minutes for millions of events, in which "
-        f"nobody can write. Rasa's own store can use the tables as before."
+        f"{log.name} has tables whose columns, keys or engine the store cannot use: made "
+        f"with the server's defaults, they give several people one conversation ('Anna', "
+        f"'anna' and 'anna '), and cut long messages and times. Back the database up, and "
+        f"let an administrator run: {printed} Or set the option 'alter_tables: true', and "
+        f"the store runs this at its start. It takes minutes for millions of events, in "
+        f"which nobody can write. Rasa's own store can use the tables as before."
     )

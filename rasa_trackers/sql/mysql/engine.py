@@ -10,6 +10,7 @@ import sqlalchemy as sa
 import sqlalchemy.exc
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.url import URL
+from sqlalchemy.pool import NullPool
 
 from rasa_trackers.errors import store_error
 from rasa_trackers.sql.connection import check_engine_options, create_engine
@@ -28,6 +29,9 @@ _CLIENT_FLAG = 0x10000 | 0x2
 #: Seconds after which the server ends an idle connection. One that was cut off may hold a
 #: lock until then, and the default is eight hours. The pool tests a connection before use.
 _IDLE = 120
+
+#: The number of rows that means all of them.
+_NO_LIMIT = 18446744073709551615
 
 #: Strict, or the server cuts texts that are too long and says nothing. Without modes
 #: that change the meaning of quotes, of backslashes and of empty texts.
@@ -102,12 +106,40 @@ def mysql_engine(url: URL, *, timeout: float, pool_size: int) -> sa.engine.Engin
         isolation_level="AUTOCOMMIT",
     )
     engine.dialect.do_rollback = _do_nothing
-    check_engine_options(engine, url)
     ping_idle_connections_only(engine)
+    _add_hooks(engine, url)
+    return engine
+
+
+def altering_engine(url: URL, *, timeout: float) -> sa.engine.Engine:
+    """An engine for statements that may take hours, each on a connection of its own.
+
+    Args:
+        url: The database's URL, with a driver.
+        timeout: Seconds for connecting.
+
+    Raises:
+        StoreError: for a driver that is not installed, or an option that it lacks.
+    """
+    limits = ("read_timeout", "write_timeout")
+    options = connect_options(url, timeout=timeout)
+    engine = create_engine(
+        url.difference_update_query(limits),
+        poolclass=NullPool,
+        connect_args={
+            name: value for name, value in options.items() if name not in limits
+        },
+        isolation_level="AUTOCOMMIT",
+    )
+    _add_hooks(engine, url)
+    return engine
+
+
+def _add_hooks(engine: sa.engine.Engine, url: URL) -> None:
+    check_engine_options(engine, url)
     sa.event.listen(engine, "handle_error", _leave_standby)
     sa.event.listen(engine, "handle_error", _hide_values)
     sa.event.listen(engine, "before_cursor_execute", _check_texts)
-    return engine
 
 
 def set_up_connection(connection: Any, *, timeout: float) -> int:
@@ -132,6 +164,10 @@ def set_up_connection(connection: Any, *, timeout: float) -> int:
             f"SET SESSION sql_mode = '{_SQL_MODE}', "
             # UNIX_TIMESTAMP reads local time, of which one hour comes twice a year.
             f"SESSION time_zone = '+00:00', "
+            # With the server's own limit, a page would end early, and look complete.
+            f"SESSION sql_select_limit = {_NO_LIMIT}, "
+            # A COMMIT neither begins the next transaction nor ends the connection.
+            f"SESSION completion_type = 0, "
             f"SESSION innodb_lock_wait_timeout = {seconds}, "
             f"SESSION wait_timeout = {max(_IDLE, seconds)}"
         )

@@ -67,6 +67,10 @@ _TOO_SHORT = Failure(
     "A column of the table is too short. Restart Rasa: it stops with the statement that "
     "corrects the table.",
 )
+_UNIQUE = Failure(
+    False,
+    "A unique index was added to the table, and refuses the event: drop the index.",
+)
 _DAMAGED = Failure(
     False, "The table is damaged on the server's disk: CHECK TABLE, restore a backup."
 )
@@ -193,6 +197,12 @@ _CERTIFICATE = re.compile(r"certificate|ssl\.c", re.IGNORECASE)
 #: Numbers of an error after which a connection leads to a server that is no primary.
 _READ_ONLY = {1290, 1792, 1836, 1047}
 
+#: A value that a unique index has already; and the end of the text of that error if the
+#: index is the primary key, which MySQL writes with the table's name.
+_DUPLICATE = 1062
+_OF_PRIMARY_KEY = re.compile(r"['.]PRIMARY'\W*$")
+_OF_INDEX = re.compile(r"'[^']+'\W*$")
+
 #: What stands in the texts of errors and may be the words of users.
 _VALUES = re.compile(
     r"(Incorrect [\w ]+ value: |Duplicate entry )'.*'(?= for )", re.DOTALL
@@ -211,7 +221,17 @@ def of_driver_error(error: Any) -> Optional[Failure]:
     number = number_of(error)
     if number in _CONNECTING and _CERTIFICATE.search(str(error)):
         return _TLS
+    if number == _DUPLICATE and not is_taken_id(error):
+        names_index = _OF_INDEX.search(str(error.args[-1]))
+        return _UNIQUE if names_index else FAILURES[_DUPLICATE]
     return None if number is None else FAILURES.get(number)
+
+
+def is_taken_id(error: Any) -> bool:
+    """Whether the primary key of a new row is that of another row."""
+    return number_of(error) == _DUPLICATE and bool(
+        _OF_PRIMARY_KEY.search(str(error.args[-1]))
+    )
 
 
 def is_read_only(error: Any) -> bool:

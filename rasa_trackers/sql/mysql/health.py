@@ -35,7 +35,7 @@ def facts(log: Any, connection: Connection) -> Iterator[Fact]:
     is_mariadb = "mariadb" in version.lower()
     yield Fact("server", f"{'MariaDB' if is_mariadb else 'MySQL'} {version}")
     yield _tls(connection, status("Ssl_cipher"))
-    if value("SELECT @@read_only"):
+    if is_on(value("SELECT @@read_only")):
         yield Fact(
             "role",
             "a replica, which is read-only",
@@ -75,6 +75,11 @@ def facts(log: Any, connection: Connection) -> Iterator[Fact]:
     )
     if columns_of(connection, log.tables.events.name):
         yield Fact("size", f"{int(value(_SIZE) or 0):,} bytes")
+
+
+def is_on(switch: Any) -> bool:
+    """Whether a switch of the server is on, which is a number or a word."""
+    return switch not in (0, "0", "OFF", None)
 
 
 def _tls(connection: Connection, cipher: Optional[str]) -> Fact:

@@ -10,40 +10,48 @@ import sqlalchemy as sa
 import sqlalchemy.exc
 from sqlalchemy.engine import Connection
 
-from rasa_trackers.errors import store_error
 from rasa_trackers.event_log import Entry, Failure, User
 from rasa_trackers.sql.connections import OpenConnections, transaction
 from rasa_trackers.sql.failures import NumbersBehind
 from rasa_trackers.sql.log import EXPIRED, SQLEventLog
 from rasa_trackers.sql.mysql.columns import columns_of, require_right_columns
 from rasa_trackers.sql.mysql.engine import (
+    altering_engine,
     file_descriptor,
     run_message,
     set_up_connection,
 )
-from rasa_trackers.sql.mysql.failures import FAILURES, number_of, of_driver_error
+from rasa_trackers.sql.mysql.failures import (
+    FAILURES,
+    is_taken_id,
+    number_of,
+    of_driver_error,
+)
 from rasa_trackers.sql.mysql.setup import create_tables, set_up
 from rasa_trackers.sql.mysql.statements import (
     INSERT,
     LOCK,
     LOCKS,
+    MOVE_NUMBERS,
     NOW,
     AppendMessage,
     MySQLStatements,
     append_statement,
 )
-from rasa_trackers.sql.rows import fetch_from_driver
+from rasa_trackers.sql.rows import fetch_from_driver, row
 from rasa_trackers.sql.schema import Tables
 
-#: Events and bytes that go into one message.
+#: Events that go into one message, and their bytes unless the server takes fewer.
 _LARGEST_MESSAGE = 250
-_LARGEST_TEXTS = 1_000_000
-#: Bytes of a message beside the texts of its events.
-_OVERHEAD = 10_000
+_LARGEST_TEXTS = 2_000_000
+#: Bytes of a message beside the values of its events: the sender id stands there up to
+#: six times and the user id once, each of them with up to 255 characters.
+_OVERHEAD = 12_000
+#: Bytes of a row beside its texts: commas, quotes, the time, and the words around them.
+_ROW = 150
 
-#: Numbers of errors: a row with this id is there; the check of an append has failed; the
-#: user must not do that.
-_DUPLICATE, _OUT_OF_RANGE, _NO_RIGHT = 1062, 1690, 1142
+#: The number of the error with which the check of an append fails.
+_OUT_OF_RANGE = 1690
 
 
 class _TooLarge(ValueError):
@@ -111,6 +119,13 @@ class MySQLEventLog(SQLEventLog):
     def _on_connect(self, connection: Any, _record: Any) -> None:
         self._largest_packet = set_up_connection(connection, timeout=self._timeout)
 
+    def altering_engine(self) -> sa.engine.Engine:
+        """An engine for statements that change tables, which may take long."""
+        engine = altering_engine(self.engine.url, timeout=self._timeout)
+        self._connections.watch(engine)
+        sa.event.listen(engine, "connect", self._on_connect)
+        return engine
+
     def open(self) -> None:
         set_up(self)
 
@@ -136,7 +151,7 @@ class MySQLEventLog(SQLEventLog):
         after: int,
         user: Optional[User],
     ) -> Optional[int]:
-        first, *more = self._in_messages(entries)
+        first, *more = self._in_messages(sender_id, entries)
         if more:
             return super()._append(sender_id, entries, after, user)
         sql, parameters = self._append_message.build(
@@ -168,7 +183,7 @@ class MySQLEventLog(SQLEventLog):
         entries: Sequence[Entry],
         after: int,
     ) -> Optional[int]:
-        for part in self._in_messages(entries):
+        for part in self._in_messages(sender_id, entries):
             sql, parameters = append_statement(sender_id, part, after)
             inserted = connection.exec_driver_sql(sql, tuple(parameters))
             if not inserted.rowcount:
@@ -184,58 +199,64 @@ class MySQLEventLog(SQLEventLog):
             after = int(end)
         return after
 
-    def _in_messages(self, entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    def _in_messages(
+        self, sender_id: str, entries: Sequence[Entry]
+    ) -> Iterator[Sequence[Entry]]:
         """The entries in runs that the server takes in one message.
 
         Raises:
             _TooLarge: for an event that is too large alone.
         """
+        largest = self._largest_packet - _OVERHEAD
         run: List[Entry] = []
         size = 0
         for entry in entries:
-            own = len(entry.data)
-            if 2 * own > self._largest_packet - _OVERHEAD:
-                self._require_room(entry.data)
-            if run and (len(run) == _LARGEST_MESSAGE or size + own > _LARGEST_TEXTS):
+            texts = [each for each in row(sender_id, entry).values() if _is_text(each)]
+            own = _ROW + sum(map(_most_bytes, texts))
+            if own > largest:
+                own = _ROW + sum(map(_bytes, texts))
+                if own > largest:
+                    # The server ends the connection of a message that is too large,
+                    # which looks like a connection that was lost.
+                    raise _TooLarge(
+                        f"the event takes {own} bytes, and max_allowed_packet of the "
+                        f"server is {self._largest_packet}"
+                    )
+            if run and (
+                len(run) == _LARGEST_MESSAGE
+                or size + own > min(largest, _LARGEST_TEXTS)
+            ):
                 yield run
                 run, size = [], 0
             run.append(entry)
             size += own
         yield run
 
-    def _require_room(self, text: str) -> None:
-        # Drivers put a backslash before each of these. The server ends the connection of
-        # a message that is too large, which looks like one that was lost.
-        size = len(text.encode("utf-8")) + sum(map(text.count, "\0\n\r\032\"'\\"))
-        if size > self._largest_packet - _OVERHEAD:
-            raise _TooLarge(
-                f"the event takes {size} bytes, and max_allowed_packet of the server is "
-                f"{self._largest_packet}"
-            )
-
     def _are_numbers_behind(self, error: Exception) -> bool:
         if isinstance(error, NumbersBehind):
             return True
         # Of the tables, this one alone has ids that the server gives.
-        number = number_of(getattr(error, "orig", None))
-        is_of_events = INSERT in str(getattr(error, "statement", ""))
-        return is_of_events and number in (_DUPLICATE, _OUT_OF_RANGE)
+        if INSERT not in str(getattr(error, "statement", "")):
+            return False
+        driver_error = getattr(error, "orig", None)
+        return is_taken_id(driver_error) or number_of(driver_error) == _OUT_OF_RANGE
 
     def _move_numbers(self, after: int) -> None:
+        """Let the next ids be greater than ``after`` and than every id there is.
+
+        A row with a greater id moves the server's counter, which stays where it is when
+        the row is rolled back, and never goes back. ALTER TABLE would set the counter
+        to less where the newest events were erased, and needs a right.
+        """
         with self.engine.connect() as connection:
             highest = sa.select(sa.func.max(self.tables.events.c.id))
-            first = max(after, connection.execute(highest).scalar() or 0) + 1
-            statement = f"ALTER TABLE events AUTO_INCREMENT = {first}"
+            last = max(after, connection.execute(highest).scalar() or 0)
             try:
-                connection.exec_driver_sql(statement)
+                run_message(connection, MOVE_NUMBERS, (last,), shown=INSERT)
             except sqlalchemy.exc.DBAPIError as error:
-                if number_of(error.orig) != _NO_RIGHT:
+                # Somebody has just stored an event with that id.
+                if not is_taken_id(error.orig):
                     raise
-                raise store_error(
-                    f"{self.name} gives new events ids that the table 'events' has "
-                    f"passed already, and the user of the tracker store must not change "
-                    f"that. Let an administrator run: {statement};"
-                ) from error
 
     # Reading
 
@@ -278,3 +299,19 @@ class MySQLEventLog(SQLEventLog):
 def _lock_of(sender_id: str) -> int:
     """The row whose lock the writers of a conversation take."""
     return zlib.crc32(sender_id.encode("utf-8", "surrogatepass")) % LOCKS
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _most_bytes(text: str) -> int:
+    """No fewer bytes than a text takes in a message; quick to find."""
+    # One byte and a backslash, or four bytes of UTF-8.
+    return len(text) * (2 if text.isascii() else 4)
+
+
+def _bytes(text: str) -> int:
+    """The bytes that a text takes in a message."""
+    # Drivers put a backslash before each of these.
+    return len(text.encode("utf-8")) + sum(map(text.count, "\0\n\r\032\"'\\"))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Optional, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.pool import NullPool
 
 from rasa_trackers.errors import store_error
 from rasa_trackers.sql.mysql.columns import (
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: A lock of the server that the process has which changes the tables of a database.
-_ALTERING = "concat('rasa_trackers ', crc32(database()))"
+_TAKE_LOCK = "SELECT get_lock(concat('rasa_trackers ', crc32(database())), 2)"
 
 
 def set_up(log: MySQLEventLog) -> None:
@@ -95,18 +94,14 @@ def _alter_tables(log: MySQLEventLog) -> None:
     """Make columns right that Rasa's own store has made with the server's defaults.
 
     No value is lost: each type holds all that the one before did. The connection is one
-    of its own, which no deadline of other calls ends.
+    of its own, whose statements have no limit. ``interrupt`` ends it as all others.
     """
-    engine = sa.create_engine(
-        log.engine.url,
-        future=True,
-        poolclass=NullPool,
-        isolation_level="AUTOCOMMIT",
-        connect_args={"charset": "utf8mb4"},
-    )
+    engine = log.altering_engine()
     with engine.connect() as connection:
-        # One process at a time: the next one finds all as it should be.
-        connection.exec_driver_sql(f"SELECT get_lock({_ALTERING}, 2000000)")
+        # One process at a time: the next one finds all as it should be. In short waits,
+        # so that a server that is gone is noticed.
+        while not connection.exec_driver_sql(_TAKE_LOCK).scalar():
+            logger.debug("%s: another process changes the columns.", log.name)
         for statement in corrections(log, connection, tables_there(log, connection)):
             logger.info("%s: changing columns. %s;", log.name, statement)
             connection.exec_driver_sql(statement)
