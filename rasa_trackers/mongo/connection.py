@@ -149,8 +149,10 @@ def create_client(
     settings: Dict[str, Any] = {"appname": "rasa_trackers", "connect": False}
     for name in ("connectTimeoutMS", "socketTimeoutMS"):
         settings[name] = milliseconds
-    # Only after that does the driver say why it has found no server.
-    settings["serverSelectionTimeoutMS"] = max(1, milliseconds // 2)
+    # Only after that does the driver say why it has found no server. Not to be cut to less
+    # than a slow connection takes.
+    half = max(1_000, milliseconds // 2)
+    settings["serverSelectionTimeoutMS"] = min(milliseconds, half)
     if not given & {"w", "journal", "fsync"}:
         # An acknowledged turn survives the loss of the primary.
         settings.update(w="majority", journal=True)
