@@ -194,7 +194,13 @@ class Draining:
     def share_copies_in_background(self) -> None:
         """Let other processes of the machine, and the next one, know the copies."""
         if self._spool.is_durable:
-            start_thread(self._share_copies, "copies")
+            start_thread(self._share_copies_or_not, "copies")
+
+    def _share_copies_or_not(self) -> None:
+        try:
+            self._share_copies()
+        except Exception as error:  # noqa: BLE001 - the file is full, or closed
+            logger.debug("%s: copies are not shared: %s", self._log.name, error)
 
     def _share_copies(self) -> None:
         for sender_id, page in self._recent.all_newest_first():

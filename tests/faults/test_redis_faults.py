@@ -33,7 +33,14 @@ from rasa_trackers.redis.keys import Namespace
 from rasa_trackers.redis.log import RedisEventLog
 from servers.process import wait_until
 from servers.proxy import TcpProxy
-from servers.redis import REDIS, VALKEY, RedisCluster, RedisSentinel, RedisServer
+from servers.redis import (
+    REDIS,
+    VALKEY,
+    ClusterNode,
+    RedisCluster,
+    RedisSentinel,
+    RedisServer,
+)
 from servers.silent import closed_port, silent_port, unreachable_port
 
 on_both_flavours = pytest.mark.parametrize("flavour", [REDIS, VALKEY])
@@ -44,8 +51,8 @@ def own_server(request):
     """Makes servers of the test's own, to be wrecked."""
     with contextlib.ExitStack() as servers:
 
-        def own_server(*arguments, **options):
-            return servers.enter_context(RedisServer(*arguments, **options))
+        def own_server(*arguments, kind=RedisServer, **options):
+            return servers.enter_context(kind(*arguments, **options))
 
         yield own_server
 
@@ -680,7 +687,7 @@ def test_tags_that_are_numbers_are_in_the_slot():
 
 def test_a_cluster_whose_nodes_have_not_met_is_waited_for(load, own_server):
     """redis-py's own error for it is an IndexError."""
-    node = own_server(config={"cluster-enabled": "yes"})
+    node = own_server(kind=ClusterNode)
     endpoint = {
         "type": "rasa_trackers.RedisTrackerStore",
         "deployment_mode": "cluster",

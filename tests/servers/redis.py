@@ -196,7 +196,7 @@ class RedisCluster(Group):
         try:
             for _ in range(masters):
                 self.servers.append(
-                    _ClusterNode(flavour, password=password, durable=durable)
+                    ClusterNode(flavour, password=password, durable=durable)
                 )
         except BaseException:
             self.remove()
@@ -292,7 +292,9 @@ class RedisCluster(Group):
             node.flush()
 
 
-class _ClusterNode(RedisServer):
+class ClusterNode(RedisServer):
+    """A node that has not met others yet."""
+
     def _make_port(self) -> int:
         return free_port(with_bus=True)
 
