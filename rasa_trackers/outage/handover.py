@@ -221,8 +221,8 @@ class Handover:
         except Exception as error:
             if is_unavailable(error):
                 raise
-            if self._is_closed or isinstance(error, RuntimeError):
-                # The process ends, or the store is closed: nothing can be begun any more.
+            if self._is_closed or _says_shutdown(error):
+                # What waits stays where it is. The conversation is not to blame.
                 raise store_unavailable(str(error)) from error
             self._refuse(sender_id, error)
             return False
@@ -263,3 +263,8 @@ class Handover:
                 sender_id,
                 error,
             )
+
+
+def _says_shutdown(error: Exception) -> bool:
+    """Whether a pool of threads takes nothing any more, because the process ends."""
+    return isinstance(error, RuntimeError) and "shutdown" in str(error)

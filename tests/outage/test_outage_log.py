@@ -651,6 +651,20 @@ def test_thread_that_cannot_be_started_is_started_later(
     assert refused
 
 
+def test_error_that_nobody_knows_is_told_once(database, open_log, caplog):
+    """A driver that lacks a package, say. It is not tried again in silence."""
+    log = open_log()
+    log.spool.append("ada", [entry("x")], START, None, Page([], True))
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a package is missing")
+
+    database.database.append = fail
+    log._draining.drain_in_background()
+    until(lambda: not log._draining._is_draining)
+    assert caplog.text.count("cannot be stored: a package is missing") == 1
+
+
 def test_closing_in_a_drain_refuses_nothing(database, open_log, tmp_path, caplog):
     path = tmp_path / "spool"
     spool = Spool(path, 1_000_000)
